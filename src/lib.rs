@@ -140,11 +140,17 @@ impl App {
         let shared = Shared::new(&self.config, token.clone(), &metrics, &reporter, &self.shutdown)?;
         let mut warm = shared.start_workers(self.listeners)?;
 
+        let workers = self.config.worker_threads;
+        let addresses = Addresses {
+            listen: self.addresses.iter().map(Listen::to_string).collect::<Vec<_>>().join(","),
+            http: self.http.local_addr().map_err(|error| StartError::Internal(error.to_string()))?,
+            admin: self.admin.local_addr().map_err(|error| StartError::Internal(error.to_string()))?,
+        };
+        addresses.log("listening");
         let admin = Admin { health: health.clone(), metrics: metrics.clone(), log_level: self.log_level, upstream: self.config.upstream.to_string() };
         let mut background = JoinSet::new();
         background.spawn(Arc::new(admin).serve(self.http, self.admin));
-        let workers = self.config.worker_threads;
-        let (addresses, phase, warm_metrics) = (self.addresses.clone(), self.shutdown.watch(), metrics.clone());
+        let (phase, warm_metrics) = (self.shutdown.watch(), metrics.clone());
         background.spawn(async move {
             for _ in 0..workers {
                 if warm.recv().await.is_none() {
@@ -158,8 +164,7 @@ impl App {
             }
             if let Some(took) = health.set_ready() {
                 warm_metrics.time_to_ready.set(took.as_secs_f64());
-                let listen: Vec<String> = addresses.iter().map(Listen::to_string).collect();
-                tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = listen.join(","), seconds = took.as_secs_f64(), "ready");
+                addresses.log("ready");
             }
             follow_phase(reporter, phase).await;
         });
@@ -168,6 +173,19 @@ impl App {
         downstream::remove_sockets(&self.addresses);
         tracing::info!(calls_cut = metrics.inflight_calls.get(), "stopped");
         Ok(ended)
+    }
+}
+
+/// What the log says of where to find this process.
+struct Addresses {
+    listen: String,
+    http: std::net::SocketAddr,
+    admin: std::net::SocketAddr,
+}
+
+impl Addresses {
+    fn log(&self, state: &str) {
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = self.listen, http = %self.http, admin = %self.admin, "{state}");
     }
 }
 

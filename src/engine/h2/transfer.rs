@@ -83,10 +83,11 @@ pub(super) fn failure(error: &h2::Error) -> Failure {
         (Kind::Reset(reason.map_or(0, u32::from)), reason == Some(Reason::REFUSED_STREAM))
     } else if error.is_go_away() && error.is_remote() {
         (Kind::Lost, true)
-    } else if error.is_io() {
-        (Kind::Lost, false)
-    } else {
+    } else if error.is_reset() {
+        // h2 itself reset the stream, for what upstream sent on it.
         (Kind::Protocol, false)
+    } else {
+        (Kind::Lost, false)
     };
     Failure { kind, unprocessed, detail: error.to_string() }
 }

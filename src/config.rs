@@ -344,7 +344,8 @@ impl Settings {
     pub fn with_file(self) -> Result<Settings, ConfigError> {
         let Some(path) = &self.config_file else { return Ok(self) };
         let fix = "Give a readable TOML file whose keys are the options' names";
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::new("--config-file", format!("{}: {error}", path.display()), fix))?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::new("--config-file", format!("{}: {error}", path.display()), fix))?;
         let file = toml::from_str::<Settings>(&text)
             .map_err(|error| ConfigError::new("--config-file", format!("{}: {}", path.display(), error.to_string().trim_end()), fix))?;
         Ok(self.or(file))
@@ -380,10 +381,15 @@ impl Settings {
         let rest_upstream = self.rest_upstream.as_deref().map(|url| endpoint("--rest-upstream", url)).transpose()?;
         if let Some(name) = self.upstream_server_name {
             if !upstream.is_tls() {
-                return Err(ConfigError::new("--upstream-server-name", "the upstream is plaintext", "Leave it out, or use an https upstream"));
+                return Err(ConfigError::new(
+                    "--upstream-server-name",
+                    "the upstream is plaintext",
+                    "Leave it out, or use an https upstream",
+                ));
             }
-            rustls::pki_types::ServerName::try_from(name.clone())
-                .map_err(|_| ConfigError::new("--upstream-server-name", format!("{name:?} is not a host name"), "Give the name in the certificate"))?;
+            rustls::pki_types::ServerName::try_from(name.clone()).map_err(|_| {
+                ConfigError::new("--upstream-server-name", format!("{name:?} is not a host name"), "Give the name in the certificate")
+            })?;
             upstream.tls_name = Some(name);
         }
         let http_address = self.http_address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
@@ -411,7 +417,11 @@ fn sigterm_delays(min: Option<DurationSetting>, max: Option<DurationSetting>) ->
     let (min, max) = (min.map_or(Duration::ZERO, |d| d.0), max.map_or(Duration::from_secs(25), |d| d.0));
     if min > max {
         let problem = format!("{} is longer than --max-sigterm-delay {}", humantime::format_duration(min), humantime::format_duration(max));
-        return Err(ConfigError::new("--min-sigterm-delay", problem, "Raise --max-sigterm-delay (and the pod's grace period) or lower this one"));
+        return Err(ConfigError::new(
+            "--min-sigterm-delay",
+            problem,
+            "Raise --max-sigterm-delay (and the pod's grace period) or lower this one",
+        ));
     }
     Ok((min, max))
 }
@@ -423,7 +433,11 @@ fn number(option: &'static str, value: usize) -> Result<usize, ConfigError> {
 fn credentials(kind: Option<Credentials>, file: Option<PathBuf>, upstream: &Endpoint) -> Result<TokenSource, ConfigError> {
     let secret = kind.is_some_and(|kind| kind != Credentials::None) || file.is_some();
     if secret && !upstream.is_tls() {
-        return Err(ConfigError::new("--credentials", "tokens are never sent in plaintext", "Use an https upstream, or --credentials none"));
+        return Err(ConfigError::new(
+            "--credentials",
+            "tokens are never sent in plaintext",
+            "Use an https upstream, or --credentials none",
+        ));
     }
     match (kind, file) {
         (None | Some(Credentials::Auto), Some(file)) => readable("--credentials-file", &file).map(|()| TokenSource::File(file)),
@@ -560,7 +574,8 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
-        let file = toml::from_str::<Settings>("channels = 7\nworker-threads = 2\nmax-sigterm-delay = \"40s\"\nlisten = [\"127.0.0.1:1\"]").unwrap();
+        let file = toml::from_str::<Settings>("channels = 7\nworker-threads = 2\nmax-sigterm-delay = \"40s\"\nlisten = [\"127.0.0.1:1\"]")
+            .unwrap();
         let flags = Settings { channels: Some(3), ..Settings::default() };
         let config = flags.or(file).into_config().unwrap();
         assert_eq!((config.channels, config.worker_threads), (3, 2));

@@ -83,12 +83,18 @@ struct Fetched {
     lives: Duration,
 }
 
-async fn keep_fresh(source: TokenSource, current: Arc<ArcSwapOption<HeaderValue>>, state: watch::Sender<Result<(), String>>, metrics: Arc<Metrics>) {
+async fn keep_fresh(
+    source: TokenSource,
+    current: Arc<ArcSwapOption<HeaderValue>>,
+    state: watch::Sender<Result<(), String>>,
+    metrics: Arc<Metrics>,
+) {
     let mut pause = BACK_OFF.0;
     let mut ends = Instant::now();
     let mut last_error = String::new();
     loop {
-        let fetched = timeout(FETCH_TIMEOUT, fetch(&source)).await.unwrap_or_else(|_| Err(format!("no answer within {} s", FETCH_TIMEOUT.as_secs())));
+        let fetched =
+            timeout(FETCH_TIMEOUT, fetch(&source)).await.unwrap_or_else(|_| Err(format!("no answer within {} s", FETCH_TIMEOUT.as_secs())));
         match fetched {
             Ok(token) => {
                 tracing::info!(lives_seconds = token.lives.as_secs(), "access token fetched");
@@ -170,7 +176,8 @@ fn describe(error: &dyn std::error::Error) -> String {
 }
 
 fn header(token: &str) -> Result<HeaderValue, String> {
-    let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| "the token has bytes that no header can hold".to_owned())?;
+    let mut value =
+        HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| "the token has bytes that no header can hold".to_owned())?;
     value.set_sensitive(true);
     Ok(value)
 }

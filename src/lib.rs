@@ -147,7 +147,12 @@ impl App {
             admin: self.admin.local_addr().map_err(|error| StartError::Internal(error.to_string()))?,
         };
         addresses.log("listening");
-        let admin = Admin { health: health.clone(), metrics: metrics.clone(), log_level: self.log_level, upstream: self.config.upstream.to_string() };
+        let admin = Admin {
+            health: health.clone(),
+            metrics: metrics.clone(),
+            log_level: self.log_level,
+            upstream: self.config.upstream.to_string(),
+        };
         let mut background = JoinSet::new();
         background.spawn(Arc::new(admin).serve(self.http, self.admin));
         let (phase, warm_metrics) = (self.shutdown.watch(), metrics.clone());
@@ -217,7 +222,13 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(config: &Config, token: Token, metrics: &Arc<Metrics>, reporter: &HealthReporter, shutdown: &Shutdown) -> Result<Shared, StartError> {
+    fn new(
+        config: &Config,
+        token: Token,
+        metrics: &Arc<Metrics>,
+        reporter: &HealthReporter,
+        shutdown: &Shutdown,
+    ) -> Result<Shared, StartError> {
         let connector = |endpoint: &config::Endpoint, protocol| -> Result<Connector, StartError> {
             let addresses = dns::resolve(&endpoint.host, &config.dns_servers);
             Ok(Connector::new(endpoint.clone(), addresses, tls_config(config.upstream_ca_file.as_deref(), protocol)?))
@@ -274,7 +285,8 @@ impl Shared {
     fn serve(self, listeners: Listeners) -> Result<Rc<Pool>, String> {
         let pool = Pool::start(self.grpc.clone(), self.channels, self.metrics.clone());
         let local = Local::new(self.reporter).map_err(|error| error.to_string())?;
-        let worker = Worker::new(pool.clone(), self.grpc.endpoint(), self.token.clone(), self.metrics.clone(), local).map_err(|error| error.to_string())?;
+        let worker = Worker::new(pool.clone(), self.grpc.endpoint(), self.token.clone(), self.metrics.clone(), local)
+            .map_err(|error| error.to_string())?;
         let rest = Rc::new(Rest::new(self.rest, self.token, self.metrics));
         Serve { worker, rest, shutdown: self.shutdown }.start(listeners).map_err(|error| error.to_string())?;
         Ok(pool)

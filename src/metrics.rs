@@ -133,18 +133,47 @@ impl Metrics {
             registry: Registry::default(),
         };
         let seconds = || Unit::Seconds;
-        registry.register_with_unit("rpc_server_call_duration", "Duration of calls as the application sees them", seconds(), metrics.calls.clone());
-        registry.register_with_unit("grpc_client_attempt_duration", "Duration of attempts sent upstream", seconds(), metrics.attempts.clone());
-        registry.register_with_unit("spanner_sidecar_overhead", "Duration of calls less the time spent upstream", seconds(), metrics.overhead.clone());
-        registry.register_with_unit("spanner_sidecar_gfe_latency", "Time in and behind Google's front end, as it reports it", seconds(), metrics.gfe_latency.clone());
-        registry.register_with_unit("spanner_sidecar_afe_latency", "Time in and behind Spanner's API front end, as it reports it", seconds(), metrics.afe_latency.clone());
+        registry.register_with_unit(
+            "rpc_server_call_duration",
+            "Duration of calls as the application sees them",
+            seconds(),
+            metrics.calls.clone(),
+        );
+        registry.register_with_unit(
+            "grpc_client_attempt_duration",
+            "Duration of attempts sent upstream",
+            seconds(),
+            metrics.attempts.clone(),
+        );
+        registry.register_with_unit(
+            "spanner_sidecar_overhead",
+            "Duration of calls less the time spent upstream",
+            seconds(),
+            metrics.overhead.clone(),
+        );
+        registry.register_with_unit(
+            "spanner_sidecar_gfe_latency",
+            "Time in and behind Google's front end, as it reports it",
+            seconds(),
+            metrics.gfe_latency.clone(),
+        );
+        registry.register_with_unit(
+            "spanner_sidecar_afe_latency",
+            "Time in and behind Spanner's API front end, as it reports it",
+            seconds(),
+            metrics.afe_latency.clone(),
+        );
         registry.register("spanner_sidecar_errors", "Calls that did not end with OK, by whose fault it was", metrics.errors.clone());
         registry.register("spanner_sidecar_retries", "Attempts sent again", metrics.retries.clone());
         registry.register("spanner_sidecar_channels", "Connections to the upstream", channels);
         registry.register("spanner_sidecar_inflight_calls", "Calls under way", metrics.inflight_calls.clone());
         registry.register("spanner_sidecar_token_expiry_timestamp_seconds", "When the access token ends", metrics.token_expiry.clone());
         registry.register("spanner_sidecar_dependency_up", "Whether what the sidecar depends on works", metrics.dependencies.clone());
-        registry.register("spanner_sidecar_time_to_ready_seconds", "Time from start to the first full warm-up", metrics.time_to_ready.clone());
+        registry.register(
+            "spanner_sidecar_time_to_ready_seconds",
+            "Time from start to the first full warm-up",
+            metrics.time_to_ready.clone(),
+        );
         metrics.registry = registry;
         Arc::new(metrics)
     }

@@ -170,7 +170,10 @@ impl Admin {
                         self.log_level.set(level);
                         text(StatusCode::OK, format!("logging at {wanted}\n"))
                     }
-                    Err(_) => text(StatusCode::BAD_REQUEST, format!("{wanted:?} is no level: send error, warn, info, debug or trace as the body\n")),
+                    Err(_) => text(
+                        StatusCode::BAD_REQUEST,
+                        format!("{wanted:?} is no level: send error, warn, info, debug or trace as the body\n"),
+                    ),
                 }
             }
         }

@@ -271,7 +271,7 @@ mod tests {
         for (mode, expected) in cases {
             let inline = pb::ExecuteBatchDmlRequest {
                 session: SESSION.into(),
-                transaction: selector(pb::transaction_selector::Selector::Begin(options(mode))),
+                transaction: selector(pb::transaction_selector::Selector::Begin(options(mode.clone()))),
                 ..Default::default()
             };
             assert_eq!(request(method("ExecuteBatchDml"), &inline.encode_to_vec(), true).transaction, Transaction::Begin(expected));
@@ -283,7 +283,9 @@ mod tests {
     #[test]
     fn a_commit_belongs_to_its_transaction_or_is_single_use() {
         use pb::commit_request::Transaction as T;
-        let commit = |transaction| pb::CommitRequest { session: SESSION.into(), transaction: Some(transaction), ..Default::default() }.encode_to_vec();
+        let commit = |transaction| {
+            pb::CommitRequest { session: SESSION.into(), transaction: Some(transaction), ..Default::default() }.encode_to_vec()
+        };
         assert_eq!(request(method("Commit"), &commit(T::TransactionId(b"tx".to_vec())), true).transaction, Transaction::Id(b"tx"));
         let single_use = T::SingleUseTransaction(options(pb::transaction_options::Mode::ReadWrite(Default::default())));
         assert_eq!(request(method("Commit"), &commit(single_use), true).transaction, Transaction::SingleUse);
@@ -338,14 +340,16 @@ mod tests {
     #[test]
     fn the_begun_transaction_is_found_in_each_kind_of_answer() {
         let transaction = || Some(pb::Transaction { id: b"tx".to_vec(), ..Default::default() });
-        let metadata = || Some(pb::ResultSetMetadata { row_type: Some(pb::StructType::default()), transaction: transaction(), ..Default::default() });
+        let metadata =
+            || Some(pb::ResultSetMetadata { row_type: Some(pb::StructType::default()), transaction: transaction(), ..Default::default() });
         let result = || pb::ResultSet { metadata: metadata(), ..Default::default() };
         let begin = transaction().unwrap().encode_to_vec();
         assert_eq!(begun_transaction(Shape::Begin, &begin), Some(&b"tx"[..]));
         assert_eq!(begun_transaction(Shape::Selector, &result().encode_to_vec()), Some(&b"tx"[..]));
         let partial = pb::PartialResultSet { metadata: metadata(), ..Default::default() }.encode_to_vec();
         assert_eq!(begun_transaction(Shape::SelectorStream, &partial), Some(&b"tx"[..]));
-        let batch = pb::ExecuteBatchDmlResponse { result_sets: vec![result(), pb::ResultSet::default()], ..Default::default() }.encode_to_vec();
+        let batch =
+            pb::ExecuteBatchDmlResponse { result_sets: vec![result(), pb::ResultSet::default()], ..Default::default() }.encode_to_vec();
         assert_eq!(begun_transaction(Shape::SelectorBatch, &batch), Some(&b"tx"[..]));
         assert_eq!(begun_transaction(Shape::Selector, &pb::ResultSet::default().encode_to_vec()), None);
     }

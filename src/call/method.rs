@@ -206,7 +206,9 @@ mod tests {
 
     #[test]
     fn paths_of_other_services_are_not_served() {
-        for path in ["/", "", "/google.pubsub.v1.Publisher/Publish", "/google.spanner.v1.Spanner/", "google.spanner.v1", "/google.spannerx.A/B"] {
+        for path in
+            ["/", "", "/google.pubsub.v1.Publisher/Publish", "/google.spanner.v1.Spanner/", "google.spanner.v1", "/google.spannerx.A/B"]
+        {
             assert!(matches!(route(path), Route::NotServed), "{path}");
         }
     }

@@ -102,16 +102,7 @@ impl Call {
             Route::Known(index) => (index, Some(&method::TABLE[index])),
             _ => (method::METHODS, None),
         };
-        let mut call = Call {
-            method,
-            index,
-            has: head.has,
-            received: now,
-            deadline: None,
-            attempts: 0,
-            repeatable: false,
-            begins: None,
-        };
+        let mut call = Call { method, index, has: head.has, received: now, deadline: None, attempts: 0, repeatable: false, begins: None };
         let step = call.judge_head(head, route);
         (call, step)
     }

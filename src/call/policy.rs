@@ -19,9 +19,7 @@ pub const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// Whether a `content-type` is gRPC's: `application/grpc`, also with `+proto` or parameters behind it.
 pub fn is_grpc(content_type: &[u8]) -> bool {
-    content_type
-        .strip_prefix(b"application/grpc")
-        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    content_type.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// Reads `grpc-timeout`: at most 8 digits and a unit (gRPC over HTTP/2, "Timeout").
@@ -45,8 +43,13 @@ pub fn timeout(value: &[u8]) -> Option<Duration> {
 /// Writes `grpc-timeout` in the finest unit that has room for it.
 pub fn timeout_header(timeout: Duration) -> String {
     const ROOM: u128 = 99_999_999;
-    let units: [(u128, char); 5] =
-        [(timeout.as_nanos(), 'n'), (timeout.as_micros(), 'u'), (timeout.as_millis(), 'm'), (timeout.as_secs().into(), 'S'), (u128::from(timeout.as_secs() / 3600), 'H')];
+    let units: [(u128, char); 5] = [
+        (timeout.as_nanos(), 'n'),
+        (timeout.as_micros(), 'u'),
+        (timeout.as_millis(), 'm'),
+        (timeout.as_secs().into(), 'S'),
+        (u128::from(timeout.as_secs() / 3600), 'H'),
+    ];
     let (number, unit) = units.into_iter().find(|(number, _)| *number <= ROOM).unwrap_or((ROOM, 'H'));
     format!("{number}{unit}")
 }

@@ -115,15 +115,8 @@ async fn serve_stream(request: Request<RecvStream>, respond: SendResponse<Bytes>
     }
     let _in_flight = InFlight::enter(&worker);
     let (parts, body) = request.into_parts();
-    let mut stream = Stream {
-        path: parts.uri,
-        headers: parts.headers,
-        body: Some(body),
-        respond,
-        call,
-        worker: worker.clone(),
-        upstream_time: None,
-    };
+    let mut stream =
+        Stream { path: parts.uri, headers: parts.headers, body: Some(body), respond, call, worker: worker.clone(), upstream_time: None };
     let outcome = stream.run(step).await.unwrap_or_else(|Cancelled| Outcome::cancelled());
     let (call, index) = (&stream.call, stream.call.method_index());
     worker.calls.observe(index, outcome.code, call.received().elapsed(), stream.upstream_time);

@@ -84,7 +84,11 @@ pub fn tls_config(ca_file: Option<&Path>, protocol: Protocol) -> Result<Arc<Clie
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
         Some(path) => {
             let bad = |problem: String| {
-                ConfigError::new("--upstream-ca-file", format!("{}: {problem}", path.display()), "Give a readable PEM file with CERTIFICATE blocks")
+                ConfigError::new(
+                    "--upstream-ca-file",
+                    format!("{}: {problem}", path.display()),
+                    "Give a readable PEM file with CERTIFICATE blocks",
+                )
             };
             let certificates = CertificateDer::pem_file_iter(path).map_err(|error| bad(error.to_string()))?;
             for certificate in certificates {
@@ -112,11 +116,7 @@ pub fn tls_config(ca_file: Option<&Path>, protocol: Protocol) -> Result<Arc<Clie
 impl Connector {
     /// A connector; `tls` is used when the endpoint has a TLS name.
     pub fn new(endpoint: Endpoint, addresses: Addresses, tls: Arc<ClientConfig>) -> Connector {
-        let tls = endpoint
-            .tls_name
-            .clone()
-            .and_then(|name| ServerName::try_from(name).ok())
-            .map(|name| (TlsConnector::from(tls), name));
+        let tls = endpoint.tls_name.clone().and_then(|name| ServerName::try_from(name).ok()).map(|name| (TlsConnector::from(tls), name));
         Connector { endpoint, addresses, tls }
     }
 

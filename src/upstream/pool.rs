@@ -105,7 +105,12 @@ impl Pool {
     }
 
     /// As [`Pool::try_lease`], waiting until `deadline` for a free stream and until `ready_by` for a connected channel.
-    pub async fn lease_by(self: &Rc<Self>, pinned: Option<ChannelId>, deadline: Option<Instant>, ready_by: Instant) -> Result<Lease, PoolError> {
+    pub async fn lease_by(
+        self: &Rc<Self>,
+        pinned: Option<ChannelId>,
+        deadline: Option<Instant>,
+        ready_by: Instant,
+    ) -> Result<Lease, PoolError> {
         if self.waiting.get() >= MAX_QUEUE {
             return Err(PoolError::QueueFull(MAX_QUEUE));
         }

@@ -2,6 +2,9 @@
 //!
 //! - `endpoint`      calls pass, statuses and metadata are what they should be
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stderr, reason = "what is left out is said so")]
+
 mod support;
 
 mod endpoint;

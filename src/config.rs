@@ -15,11 +15,13 @@ const ABOUT: &str = "One small process per pod that keeps Cloud Spanner's tail l
 const LONG_ABOUT: &str = "\
 One small process per pod that keeps Cloud Spanner's tail latency low.
 
-Start it beside the application and set SPANNER_EMULATOR_HOST=127.0.0.1:9010 for the application: every Spanner client
-library then talks to the sidecar, and the sidecar to Spanner with warm connections and tokens that are already there.
+Start it beside the application and set SPANNER_EMULATOR_HOST=127.0.0.1:9010 for the application: every \
+Spanner client library then talks to the sidecar, and the sidecar to Spanner with warm connections and \
+tokens that are already there.
 
-Every option can also be set in the environment (SPANNER_SIDECAR_LISTEN for --listen; lists are separated by commas) or,
-under the same name, in the TOML file that --config-file names. A flag wins over the environment, the environment over the file.";
+Every option can also be set in the environment (SPANNER_SIDECAR_LISTEN for --listen; lists are separated \
+by commas) or, under the same name, in the TOML file that --config-file names. A flag wins over the \
+environment, the environment over the file.";
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -32,7 +34,7 @@ Exit codes: 0 clean, 2 usage, 70 internal, 71 an address can't be bound, 78 conf
 
 /// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "spanner-sidecar", version, about = ABOUT, long_about = LONG_ABOUT, after_long_help = AFTER_HELP, args_conflicts_with_subcommands = false)]
+#[command(name = "spanner-sidecar", version, about = ABOUT, long_about = LONG_ABOUT, after_long_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     /// What to do; `serve` when nothing is said.
     #[command(subcommand)]
@@ -191,7 +193,7 @@ impl<'de> Deserialize<'de> for DurationSetting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Credentials {
-    /// Google's order: GOOGLE_APPLICATION_CREDENTIALS, the well-known file, the metadata server, gcloud
+    /// Google's order: GOOGLE_APPLICATION_CREDENTIALS, the well-known file, the metadata server
     Auto,
     /// No token: for the emulator
     None,

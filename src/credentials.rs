@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use gcp_auth::{CustomServiceAccount, TokenProvider};
+use gcp_auth::{ConfigDefaultCredentials, CustomServiceAccount, TokenProvider};
 use http::HeaderValue;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
@@ -147,12 +147,25 @@ async fn fetch(source: &TokenSource) -> Result<Fetched, String> {
         TokenSource::None => return Err("no source of tokens".into()),
         TokenSource::Metadata => return fetch_from_metadata_server().await,
         TokenSource::File(path) => from_key_file(path.clone()).await?,
-        TokenSource::Auto => gcp_auth::provider().await.map_err(|error| describe(&error))?,
+        TokenSource::Auto => match found_in_the_environment().await? {
+            Some(provider) => provider,
+            None => return fetch_from_metadata_server().await,
+        },
     };
     let token = provider.token(&SCOPES).await.map_err(|error| describe(&error))?;
     let ends = Duration::from_secs(token.expires_at().timestamp().try_into().unwrap_or_default());
     let lives = ends.saturating_sub(since_epoch());
     Ok(Fetched { header: header(token.as_str())?, lives })
+}
+
+/// The key that GOOGLE_APPLICATION_CREDENTIALS names, or the well-known file that `gcloud auth application-default login`
+/// writes.
+async fn found_in_the_environment() -> Result<Option<Arc<dyn TokenProvider>>, String> {
+    if let Some(path) = std::env::var_os("GOOGLE_APPLICATION_CREDENTIALS") {
+        return from_key_file(path.into()).await.map(Some);
+    }
+    let user = ConfigDefaultCredentials::new().await;
+    Ok(user.ok().map(|user| Arc::new(user) as Arc<dyn TokenProvider>))
 }
 
 async fn from_key_file(path: PathBuf) -> Result<Arc<dyn TokenProvider>, String> {

@@ -2,6 +2,7 @@
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Registry;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -10,7 +11,7 @@ use crate::config::{LogFormat, LogLevel};
 
 /// Changes the level.
 #[derive(Clone)]
-pub struct LevelHandle(Option<reload::Handle<LevelFilter, Registry>>);
+pub struct LevelHandle(Option<reload::Handle<Targets, Registry>>);
 
 impl LevelHandle {
     /// For a process that has set up its logging otherwise: changes nothing.
@@ -27,14 +28,16 @@ impl LevelHandle {
     }
 }
 
-fn filter(level: LogLevel) -> LevelFilter {
-    match level {
+/// Everything from `level` on, but for what a library says of trouble that the sidecar reports itself.
+fn filter(level: LogLevel) -> Targets {
+    let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
-    }
+    };
+    Targets::new().with_default(level).with_target("gcp_auth", LevelFilter::ERROR.min(level))
 }
 
 /// Sets up the log of the process.

@@ -30,29 +30,15 @@ struct Asked {
 
 impl Asked {
     fn head(&self) -> Head<'_> {
-        Head {
-            path: &self.path,
-            headers: &self.headers,
-            connection: self.connection.number(),
-            stream: self.stream,
-        }
+        Head { path: &self.path, headers: &self.headers, connection: self.connection.number(), stream: self.stream }
     }
 }
 
 /// Answers one call.
-pub(crate) async fn run(
-    shared: Arc<Shared>,
-    connection: Connection,
-    request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
-) {
+pub(crate) async fn run(shared: Arc<Shared>, connection: Connection, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
     let (parts, body) = request.into_parts();
     let stream = respond.stream_id().as_u32();
-    let path = parts
-        .uri
-        .path_and_query()
-        .map_or("", |p| p.as_str())
-        .to_owned();
+    let path = parts.uri.path_and_query().map_or("", |p| p.as_str()).to_owned();
     let entry = shared.recorder.is_on().then(|| {
         shared.recorder.add(Call {
             number: shared.calls.fetch_add(1, Ordering::Relaxed),
@@ -62,11 +48,7 @@ pub(crate) async fn run(
             path: path.clone(),
             http_method: parts.method.to_string(),
             scheme: parts.uri.scheme_str().unwrap_or_default().to_owned(),
-            authority: parts
-                .uri
-                .authority()
-                .map(ToString::to_string)
-                .unwrap_or_default(),
+            authority: parts.uri.authority().map(ToString::to_string).unwrap_or_default(),
             headers: parts.headers.clone(),
             body: Bytes::new(),
             body_len: 0,
@@ -84,37 +66,22 @@ pub(crate) async fn run(
         open.end = exchange.gone().await;
         return;
     }
-    let timeout = parts
-        .headers
-        .get("grpc-timeout")
-        .and_then(|v| grpc::timeout(v.as_bytes()));
+    let timeout = parts.headers.get("grpc-timeout").and_then(|v| grpc::timeout(v.as_bytes()));
     let is_post = parts.method == http::Method::POST;
-    let request = Asked {
-        path,
-        headers: parts.headers,
-        connection,
-        stream,
-    };
+    let request = Asked { path, headers: parts.headers, connection, stream };
     let answer = answer(&shared, &mut exchange, &request, is_post);
     let end = match timeout {
         None => answer.await,
         // A deadline too far away to be added to the clock is none.
         Some(timeout) => match tokio::time::timeout(timeout, answer).await {
             Ok(end) => end,
-            Err(_) => {
-                Ok(exchange.finish_with(&Status::new(Code::DeadlineExceeded, "Deadline Exceeded")))
-            }
+            Err(_) => Ok(exchange.finish_with(&Status::new(Code::DeadlineExceeded, "Deadline Exceeded"))),
         },
     };
     open.end = end.unwrap_or_else(|end| end);
 }
 
-async fn answer(
-    shared: &Shared,
-    exchange: &mut Exchange,
-    request: &Asked,
-    is_post: bool,
-) -> Result<End, End> {
+async fn answer(shared: &Shared, exchange: &mut Exchange, request: &Asked, is_post: bool) -> Result<End, End> {
     if !shared.scripts.is_empty()
         && let Some(script) = shared.scripts.take(&request.head(), None)
     {
@@ -128,13 +95,7 @@ async fn answer(
 }
 
 /// Runs a script; `body` is the request when it has been read already.
-async fn play(
-    shared: &Shared,
-    exchange: &mut Exchange,
-    request: &Asked,
-    script: &Script,
-    body: Option<Bytes>,
-) -> Result<End, End> {
+async fn play(shared: &Shared, exchange: &mut Exchange, request: &Asked, script: &Script, body: Option<Bytes>) -> Result<End, End> {
     exchange.mark_scripted();
     exchange.extra_headers = script.headers.clone();
     exchange.http_status = script.http_status;
@@ -190,13 +151,7 @@ fn send_goaway(request: &Asked, goaway: GoAway) {
 }
 
 /// The built-in Spanner. `body` is the request when it has been read already.
-async fn builtin(
-    shared: &Shared,
-    exchange: &mut Exchange,
-    request: &Asked,
-    body: Option<Bytes>,
-    scripted: bool,
-) -> Result<End, End> {
+async fn builtin(shared: &Shared, exchange: &mut Exchange, request: &Asked, body: Option<Bytes>, scripted: bool) -> Result<End, End> {
     if let Err(refusal) = strict::check_head(&shared.options, &request.headers) {
         if body.is_none() {
             exchange.read_body(false).await?;

@@ -135,10 +135,7 @@ impl Connection {
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection")
-            .field("number", &self.number())
-            .field("peer", &self.peer())
-            .finish()
+        f.debug_struct("Connection").field("number", &self.number()).field("peer", &self.peer()).finish()
     }
 }
 
@@ -188,16 +185,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, socket: Socket, peer: SocketAddr,
         });
         match event.await {
             Event::Request(request, respond) => {
-                connection
-                    .0
-                    .newest_stream
-                    .store(respond.stream_id().as_u32(), Ordering::Relaxed);
-                tokio::spawn(crate::call::run(
-                    shared.clone(),
-                    connection.clone(),
-                    request,
-                    respond,
-                ));
+                connection.0.newest_stream.store(respond.stream_id().as_u32(), Ordering::Relaxed);
+                tokio::spawn(crate::call::run(shared.clone(), connection.clone(), request, respond));
             }
             Event::Command(Command::Graceful) => h2.graceful_shutdown(),
             Event::Command(Command::Abrupt(code)) => h2.abrupt_shutdown(code.into()),

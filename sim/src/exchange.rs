@@ -35,20 +35,8 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    pub(crate) fn new(
-        respond: SendResponse<Bytes>,
-        body: RecvStream,
-        entry: Option<Entry>,
-    ) -> Self {
-        Exchange {
-            respond,
-            sending: None,
-            body,
-            entry,
-            sent: 0,
-            extra_headers: HeaderMap::new(),
-            http_status: StatusCode::OK,
-        }
+    pub(crate) fn new(respond: SendResponse<Bytes>, body: RecvStream, entry: Option<Entry>) -> Self {
+        Exchange { respond, sending: None, body, entry, sent: 0, extra_headers: HeaderMap::new(), http_status: StatusCode::OK }
     }
 
     pub(crate) fn mark_scripted(&self) {
@@ -65,10 +53,7 @@ impl Exchange {
         let mut hash = None;
         while let Some(chunk) = self.body.data().await {
             let chunk = chunk.map_err(|e| end_of(&e))?;
-            self.body
-                .flow_control()
-                .release_capacity(chunk.len())
-                .map_err(|e| end_of(&e))?;
+            self.body.flow_control().release_capacity(chunk.len()).map_err(|e| end_of(&e))?;
             len += chunk.len();
             if self.entry.is_some() && len > KEPT_BODY {
                 let before = hash.unwrap_or_else(|| hash_on(hash_on(HASH_START, &only), &kept));
@@ -109,14 +94,8 @@ impl Exchange {
         *response.status_mut() = self.http_status;
         let headers = response.headers_mut();
         headers.reserve(4);
-        headers.insert(
-            http::header::CONTENT_TYPE,
-            HeaderValue::from_static("application/grpc"),
-        );
-        headers.insert(
-            HeaderName::from_static("server-timing"),
-            HeaderValue::from_static(SERVER_TIMING),
-        );
+        headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(HeaderName::from_static("server-timing"), HeaderValue::from_static(SERVER_TIMING));
         for name in self.extra_headers.keys() {
             headers.remove(name);
         }
@@ -131,11 +110,7 @@ impl Exchange {
     pub(crate) fn send_head(&mut self) -> Result<&mut SendStream<Bytes>, End> {
         if self.sending.is_none() {
             let response = self.response(None);
-            self.sending = Some(
-                self.respond
-                    .send_response(response, false)
-                    .map_err(|e| end_of(&e))?,
-            );
+            self.sending = Some(self.respond.send_response(response, false).map_err(|e| end_of(&e))?);
         }
         self.sending.as_mut().ok_or(End::ConnectionLost)
     }
@@ -167,8 +142,7 @@ impl Exchange {
 
     /// Sends one generated message (see [`crate::generated`]).
     pub(crate) async fn send_generated(&mut self, size: u32) -> Result<(), End> {
-        self.send(Bytes::copy_from_slice(&crate::grpc::prefix(size as usize)))
-            .await?;
+        self.send(Bytes::copy_from_slice(&crate::grpc::prefix(size as usize))).await?;
         let block = generated_block();
         let mut left = size as usize;
         while left > 0 {
@@ -181,10 +155,7 @@ impl Exchange {
 
     /// Ends the answer: with trailers if the headers are out, else trailers-only.
     pub(crate) fn finish(&mut self, trailers: HeaderMap) -> End {
-        let status = trailers
-            .get("grpc-status")
-            .and_then(|s| s.to_str().ok()?.parse().ok())
-            .unwrap_or(-1);
+        let status = trailers.get("grpc-status").and_then(|s| s.to_str().ok()?.parse().ok()).unwrap_or(-1);
         let sent = match &mut self.sending {
             Some(stream) => stream.send_trailers(trailers),
             None => {
@@ -247,20 +218,11 @@ pub(crate) struct OpenCall {
 }
 
 impl OpenCall {
-    pub(crate) fn new(
-        shared: std::sync::Arc<crate::sim::Shared>,
-        connection: crate::conn::Connection,
-        entry: Option<Entry>,
-    ) -> Self {
+    pub(crate) fn new(shared: std::sync::Arc<crate::sim::Shared>, connection: crate::conn::Connection, entry: Option<Entry>) -> Self {
         shared.open_streams.fetch_add(1, Ordering::Relaxed);
         connection.stream_opened();
         shared.changed.notify_waiters();
-        OpenCall {
-            shared,
-            connection,
-            entry,
-            end: End::ConnectionLost,
-        }
+        OpenCall { shared, connection, entry, end: End::ConnectionLost }
     }
 }
 

@@ -74,16 +74,12 @@ pub(crate) fn unary_message(body: Bytes, encoding: Option<&[u8]>) -> Result<Byte
         return Err(internal("the request has no message"));
     };
     if messages.next().is_some() {
-        return Err(internal(
-            "the request of a unary method has more than one message",
-        ));
+        return Err(internal("the request of a unary method has more than one message"));
     }
     match (compressed, gzip) {
         (false, _) => Ok(message),
         (true, true) => gunzip(&message),
-        (true, false) => Err(internal(
-            "compressed flag set, but grpc-encoding is identity or missing",
-        )),
+        (true, false) => Err(internal("compressed flag set, but grpc-encoding is identity or missing")),
     }
 }
 
@@ -91,16 +87,10 @@ fn gunzip(message: &[u8]) -> Result<Bytes, Status> {
     let mut out = Vec::with_capacity(message.len().saturating_mul(3));
     let mut limited = flate2::read::GzDecoder::new(message).take(MAX_DECOMPRESSED + 1);
     if let Err(e) = limited.read_to_end(&mut out) {
-        return Err(Status::new(
-            Code::Internal,
-            format!("sim: the message is not valid gzip: {e}"),
-        ));
+        return Err(Status::new(Code::Internal, format!("sim: the message is not valid gzip: {e}")));
     }
     if out.len() as u64 > MAX_DECOMPRESSED {
-        return Err(Status::new(
-            Code::ResourceExhausted,
-            "sim: the message is too large when decompressed",
-        ));
+        return Err(Status::new(Code::ResourceExhausted, "sim: the message is too large when decompressed"));
     }
     Ok(out.into())
 }
@@ -111,9 +101,7 @@ pub(crate) fn timeout(value: &[u8]) -> Option<Duration> {
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let n = digits
-        .iter()
-        .fold(0u64, |n, d| n * 10 + u64::from(d - b'0'));
+    let n = digits.iter().fold(0u64, |n, d| n * 10 + u64::from(d - b'0'));
     Some(match unit {
         b'H' => Duration::from_secs(n * 3600),
         b'M' => Duration::from_secs(n * 60),
@@ -138,10 +126,7 @@ mod tests {
         body.extend_from_slice(&frame(b""));
         body.extend_from_slice(&[0, 0, 0, 0, 9, 1]);
         let (messages, rest) = split(body.freeze());
-        assert_eq!(
-            messages,
-            [(false, Bytes::from_static(b"one")), (false, Bytes::new())]
-        );
+        assert_eq!(messages, [(false, Bytes::from_static(b"one")), (false, Bytes::new())]);
         assert_eq!(rest.len(), 6);
     }
 
@@ -151,10 +136,7 @@ mod tests {
         assert_eq!(code(frame(b"x"), None), Ok(Bytes::from_static(b"x")));
         assert_eq!(code(Bytes::new(), None), Err(Code::Internal));
         assert_eq!(code(frame(b"x").slice(..5), None), Err(Code::Internal));
-        assert_eq!(
-            code([frame(b"x"), frame(b"y")].concat().into(), None),
-            Err(Code::Internal)
-        );
+        assert_eq!(code([frame(b"x"), frame(b"y")].concat().into(), None), Err(Code::Internal));
         assert_eq!(code(frame(b"x"), Some(b"br")), Err(Code::Unimplemented));
     }
 
@@ -167,10 +149,7 @@ mod tests {
         let body = Bytes::from(body);
         assert_eq!(unary_message(body.clone(), Some(b"gzip")).unwrap(), "hello");
         assert_eq!(unary_message(body, None).unwrap_err().code, Code::Internal);
-        assert_eq!(
-            unary_message(frame(b"plain"), Some(b"gzip")).unwrap(),
-            "plain"
-        );
+        assert_eq!(unary_message(frame(b"plain"), Some(b"gzip")).unwrap(), "plain");
     }
 
     #[test]

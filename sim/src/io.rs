@@ -152,12 +152,7 @@ impl Wire {
         }
     }
 
-    fn poll_read_slow(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-        delay: Duration,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read_slow(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, delay: Duration) -> Poll<io::Result<()>> {
         while !self.ended && self.held_bytes < SLOW_LINE_BYTES {
             let mut chunk = [0u8; 16 << 10];
             let mut read = ReadBuf::new(&mut chunk);
@@ -165,21 +160,14 @@ impl Wire {
                 Poll::Ready(Ok(())) if read.filled().is_empty() => self.ended = true,
                 Poll::Ready(Ok(())) => {
                     self.held_bytes += read.filled().len();
-                    self.held.push_back((
-                        Instant::now() + delay,
-                        Bytes::copy_from_slice(read.filled()),
-                    ));
+                    self.held.push_back((Instant::now() + delay, Bytes::copy_from_slice(read.filled())));
                 }
                 Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
                 Poll::Pending => break,
             }
         }
         let Some((at, bytes)) = self.held.front_mut() else {
-            return if self.ended {
-                Poll::Ready(Ok(()))
-            } else {
-                Poll::Pending
-            };
+            return if self.ended { Poll::Ready(Ok(())) } else { Poll::Pending };
         };
         if *at > Instant::now() {
             let mut timer = Box::pin(tokio::time::sleep_until(*at));
@@ -207,11 +195,7 @@ impl Drop for Wire {
 }
 
 impl AsyncRead for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.swallowed(cx) {
             return Poll::Pending;
         }
@@ -226,11 +210,7 @@ impl AsyncRead for Wire {
 }
 
 impl AsyncWrite for Wire {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.swallowed(cx) {
             return Poll::Pending;
         }
@@ -241,11 +221,7 @@ impl AsyncWrite for Wire {
         Poll::Ready(Ok(n))
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let total: usize = bufs.iter().map(|b| b.len()).sum();
         if self.allowed(total) < total || self.swallowed(cx) {
             let first = bufs.iter().find(|b| !b.is_empty()).map_or(&[][..], |b| b);
@@ -300,28 +276,16 @@ macro_rules! on_socket {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         on_socket!(self, s => s.poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         on_socket!(self, s => s.poll_write(cx, buf))
     }
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         on_socket!(self, s => s.poll_write_vectored(cx, bufs))
     }
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -349,11 +313,7 @@ impl FrameCursor {
 
     /// Bytes to the next boundary; within a head only its own rest is known.
     fn until_boundary(&self) -> usize {
-        if self.payload > 0 {
-            self.payload
-        } else {
-            FRAME_HEAD - self.have
-        }
+        if self.payload > 0 { self.payload } else { FRAME_HEAD - self.have }
     }
 
     fn advance(&mut self, mut bytes: &[u8]) {
@@ -407,11 +367,7 @@ mod tests {
             for chunk in bytes.chunks(step) {
                 cursor.advance(chunk);
                 at += chunk.len();
-                assert_eq!(
-                    cursor.at_boundary(),
-                    at == 20 || at == bytes.len(),
-                    "step {step}, at {at}"
-                );
+                assert_eq!(cursor.at_boundary(), at == 20 || at == bytes.len(), "step {step}, at {at}");
             }
         }
     }

@@ -57,7 +57,5 @@ pub use {bytes, http, prost, prost_types};
 
 /// Locks a mutex; data behind one that a panicking test thread held is still good enough to look at.
 pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

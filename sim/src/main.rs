@@ -12,33 +12,36 @@ Usage: spanner-sim [OPTIONS]
 
   --listen ADDR        address to listen on [127.0.0.1:9010]
   --database NAME      have this database from the start: projects/P/instances/I/databases/D; repeatable
+  --ddl STATEMENT      create this table in each of those databases; repeatable
   --tls NAMES          speak TLS with a certificate for these names and IP addresses, separated by commas
   --ca-out FILE        write the certificate authority's PEM here (with --tls)
   --token TOKEN        ask for this bearer token on every call
   --max-streams N      streams per connection [100]
-  --lenient            do not check the headers that Spanner clients send
+  --strict             refuse calls that lack a header which most Spanner clients send
   -h, --help           this text
 ";
 
 struct Args {
     listen: String,
     databases: Vec<String>,
+    ddl: Vec<String>,
     tls: Vec<String>,
     ca_out: Option<String>,
     token: Option<String>,
     max_streams: u32,
-    lenient: bool,
+    strict: bool,
 }
 
 fn parse(args: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
     let mut out = Args {
         listen: "127.0.0.1:9010".into(),
         databases: Vec::new(),
+        ddl: Vec::new(),
         tls: Vec::new(),
         ca_out: None,
         token: None,
         max_streams: 100,
-        lenient: false,
+        strict: false,
     };
     let mut args = args;
     while let Some(arg) = args.next() {
@@ -46,25 +49,19 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
             None => (arg, None),
         };
-        let mut value = || {
-            inline
-                .clone()
-                .or_else(|| args.next())
-                .ok_or_else(|| format!("{name} needs a value"))
-        };
+        let mut value = || inline.clone().or_else(|| args.next()).ok_or_else(|| format!("{name} needs a value"));
         match name.as_str() {
             "--listen" => out.listen = value()?,
             "--database" => out.databases.push(value()?),
+            "--ddl" => out.ddl.push(value()?),
             "--tls" => out.tls = value()?.split(',').map(str::to_owned).collect(),
             "--ca-out" => out.ca_out = Some(value()?),
             "--token" => out.token = Some(value()?),
             "--max-streams" => {
                 let value = value()?;
-                out.max_streams = value
-                    .parse()
-                    .map_err(|_| format!("--max-streams {value:?} is not a number"))?;
+                out.max_streams = value.parse().map_err(|_| format!("--max-streams {value:?} is not a number"))?;
             }
-            "--lenient" => out.lenient = true,
+            "--strict" => out.strict = true,
             "-h" | "--help" => return Ok(None),
             _ => return Err(format!("unknown option {name}; see --help")),
         }
@@ -73,13 +70,10 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
 }
 
 async fn start(args: &Args) -> Result<Sim, String> {
-    let mut builder = Sim::builder()
-        .listen(args.listen.clone())
-        .record_limit(0)
-        .max_concurrent_streams(args.max_streams)
-        .strict_headers(!args.lenient);
+    let mut builder =
+        Sim::builder().listen(args.listen.clone()).record_limit(0).max_concurrent_streams(args.max_streams).strict_headers(args.strict);
     for database in &args.databases {
-        builder = builder.database(database.clone(), Vec::<String>::new());
+        builder = builder.database(database.clone(), args.ddl.clone());
     }
     if let Some(token) = &args.token {
         builder = builder.token(token.clone());
@@ -92,10 +86,7 @@ async fn start(args: &Args) -> Result<Sim, String> {
     if !args.tls.is_empty() {
         return Err("--tls: this build has no TLS (feature \"tls\")".into());
     }
-    let sim = builder
-        .start()
-        .await
-        .map_err(|e| format!("cannot start on {}: {e}", args.listen))?;
+    let sim = builder.start().await.map_err(|e| format!("cannot start on {}: {e}", args.listen))?;
     if let (Some(file), Some(pem)) = (&args.ca_out, sim.ca_pem()) {
         std::fs::write(file, pem).map_err(|e| format!("cannot write --ca-out {file}: {e}"))?;
     }
@@ -105,8 +96,7 @@ async fn start(args: &Args) -> Result<Sim, String> {
 async fn stop_signal() -> std::io::Result<()> {
     #[cfg(unix)]
     {
-        let mut terminate =
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
             done = tokio::signal::ctrl_c() => done,
             _ = terminate.recv() => Ok(()),
@@ -118,25 +108,16 @@ async fn stop_signal() -> std::io::Result<()> {
 
 async fn run(args: Args) -> Result<(), String> {
     let sim = start(&args).await?;
-    writeln!(
-        std::io::stdout(),
-        "spanner-sim {} listening on {}",
-        env!("CARGO_PKG_VERSION"),
-        sim.uri()
-    )
-    .map_err(|e| format!("cannot write to standard output: {e}"))?;
-    stop_signal()
-        .await
-        .map_err(|e| format!("cannot wait for signals: {e}"))?;
+    writeln!(std::io::stdout(), "spanner-sim {} listening on {}", env!("CARGO_PKG_VERSION"), sim.uri())
+        .map_err(|e| format!("cannot write to standard output: {e}"))?;
+    stop_signal().await.map_err(|e| format!("cannot wait for signals: {e}"))?;
     sim.stop().await;
     Ok(())
 }
 
 fn main() -> ExitCode {
     let result = match parse(std::env::args().skip(1)) {
-        Ok(None) => std::io::stdout()
-            .write_all(HELP.as_bytes())
-            .map_err(|e| (1, e.to_string())),
+        Ok(None) => std::io::stdout().write_all(HELP.as_bytes()).map_err(|e| (1, e.to_string())),
         Err(e) => Err((2, e)),
         Ok(Some(args)) => tokio::runtime::Builder::new_current_thread()
             .enable_all()

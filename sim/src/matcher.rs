@@ -43,10 +43,7 @@ impl Matcher {
 
     /// Calls of one method: a full path, or the last part of one.
     pub fn method(name: &str) -> Self {
-        Matcher {
-            name: Some(name.to_owned()),
-            ..Matcher::default()
-        }
+        Matcher { name: Some(name.to_owned()), ..Matcher::default() }
     }
 
     /// Only calls on this connection (from 0 in the order of accepting).
@@ -59,12 +56,7 @@ impl Matcher {
     #[must_use]
     pub fn header(self, name: &'static str, value: &str) -> Self {
         let value = value.to_owned();
-        self.when(move |head| {
-            head.headers
-                .get_all(name)
-                .iter()
-                .any(|v| v.as_bytes() == value.as_bytes())
-        })
+        self.when(move |head| head.headers.get_all(name).iter().any(|v| v.as_bytes() == value.as_bytes()))
     }
 
     /// Only calls whose head passes the test.
@@ -83,10 +75,7 @@ impl Matcher {
 
     /// Only calls whose request decodes as `M` and passes the test.
     #[must_use]
-    pub fn request<M: Message + Default>(
-        self,
-        test: impl Fn(&M) -> bool + Send + Sync + 'static,
-    ) -> Self {
+    pub fn request<M: Message + Default>(self, test: impl Fn(&M) -> bool + Send + Sync + 'static) -> Self {
         self.message(move |bytes| M::decode(bytes.clone()).is_ok_and(|m| test(&m)))
     }
 
@@ -109,8 +98,7 @@ impl From<&str> for Matcher {
 impl fmt::Debug for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Matcher");
-        out.field("method", &self.name)
-            .field("head_tests", &self.head.len());
+        out.field("method", &self.name).field("head_tests", &self.head.len());
         out.field("message_test", &self.message.is_some()).finish()
     }
 }
@@ -175,17 +163,8 @@ pub(crate) struct Scripts {
 
 impl Scripts {
     pub(crate) fn add(&self, matcher: Matcher, script: Script) -> ScriptHandle {
-        let left = Left {
-            skip: script.skip,
-            times: script.times,
-            removed: false,
-        };
-        let installed = Arc::new(Installed {
-            matcher,
-            script: Arc::new(script),
-            hits: AtomicUsize::new(0),
-            left: Mutex::new(left),
-        });
+        let left = Left { skip: script.skip, times: script.times, removed: false };
+        let installed = Arc::new(Installed { matcher, script: Arc::new(script), hits: AtomicUsize::new(0), left: Mutex::new(left) });
         let mut all = lock(&self.installed);
         all.retain(|i| !lock(&i.left).is_spent());
         all.push(installed.clone());
@@ -220,12 +199,7 @@ mod tests {
     use super::*;
 
     fn takes(scripts: &Scripts, path: &str) -> Option<usize> {
-        let head = Head {
-            path,
-            headers: &HeaderMap::new(),
-            connection: 1,
-            stream: 1,
-        };
+        let head = Head { path, headers: &HeaderMap::new(), connection: 1, stream: 1 };
         scripts.take(&head, None).map(|s| s.steps.len())
     }
 
@@ -234,9 +208,7 @@ mod tests {
         let scripts = Scripts::default();
         scripts.add("Commit".into(), Script::new().hang().times(2).skip(1));
         let every = scripts.add(Matcher::any(), Script::new().forever());
-        let taken: Vec<_> = (0..4)
-            .map(|_| takes(&scripts, "/google.spanner.v1.Spanner/Commit"))
-            .collect();
+        let taken: Vec<_> = (0..4).map(|_| takes(&scripts, "/google.spanner.v1.Spanner/Commit")).collect();
         assert_eq!(taken, [Some(0), Some(1), Some(1), Some(0)]);
         every.remove();
         assert_eq!(takes(&scripts, "/x/Commit"), None);
@@ -248,22 +220,9 @@ mod tests {
         let scripts = Scripts::default();
         scripts.add(Matcher::method("/a/B").message(|m| m == "x"), Script::new());
         let headers = HeaderMap::new();
-        let head = Head {
-            path: "/a/B",
-            headers: &headers,
-            connection: 1,
-            stream: 1,
-        };
+        let head = Head { path: "/a/B", headers: &headers, connection: 1, stream: 1 };
         assert!(scripts.take(&head, None).is_none());
-        assert!(
-            scripts
-                .take(&head, Some(&Bytes::from_static(b"y")))
-                .is_none()
-        );
-        assert!(
-            scripts
-                .take(&head, Some(&Bytes::from_static(b"x")))
-                .is_some()
-        );
+        assert!(scripts.take(&head, Some(&Bytes::from_static(b"y"))).is_none());
+        assert!(scripts.take(&head, Some(&Bytes::from_static(b"x"))).is_some());
     }
 }

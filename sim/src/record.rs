@@ -82,19 +82,12 @@ impl Call {
 
     /// All headers as (name, value) pairs.
     pub fn header_list(&self) -> Vec<(&str, &[u8])> {
-        self.headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_bytes()))
-            .collect()
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
     }
 
     /// The gRPC messages of a kept body, without their prefix, still compressed if they were sent so.
     pub fn messages(&self) -> Vec<Bytes> {
-        crate::grpc::split(self.body.clone())
-            .0
-            .into_iter()
-            .map(|(_, message)| message)
-            .collect()
+        crate::grpc::split(self.body.clone()).0.into_iter().map(|(_, message)| message).collect()
     }
 
     /// Decodes the first message; `None` if there is none, it was not kept, is compressed, or is not an `M`.
@@ -114,9 +107,7 @@ pub fn hash(bytes: &[u8]) -> u64 {
 pub(crate) const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
 
 pub(crate) fn hash_on(state: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(state, |h, b| {
-        (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes.iter().fold(state, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// A call that is being recorded.
@@ -131,10 +122,7 @@ pub(crate) struct Recorder {
 impl Recorder {
     /// With a limit of 0 nothing is recorded.
     pub(crate) fn new(limit: usize) -> Self {
-        Recorder {
-            limit,
-            calls: Mutex::default(),
-        }
+        Recorder { limit, calls: Mutex::default() }
     }
 
     pub(crate) fn is_on(&self) -> bool {

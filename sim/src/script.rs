@@ -127,10 +127,7 @@ impl Script {
     /// left out.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        if let (Ok(name), Ok(value)) = (
-            HeaderName::try_from(name),
-            HeaderValue::from_bytes(value.as_ref()),
-        ) {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_bytes(value.as_ref())) {
             self.headers.append(name, value);
         }
         self
@@ -200,9 +197,7 @@ impl Script {
 
     /// Refuses the stream as not processed (REFUSED_STREAM), before the request is read.
     pub fn refuse() -> Self {
-        Script::new()
-            .before_request()
-            .reset(h2::Reason::REFUSED_STREAM.into())
+        Script::new().before_request().reset(h2::Reason::REFUSED_STREAM.into())
     }
 
     /// Never answers; ends when the client gives up.
@@ -249,12 +244,7 @@ impl Script {
 
 /// The bytes of every message of [`Script::stream`] of this size: a fixed pattern, the same on every run.
 pub fn generated(size: u32) -> Vec<u8> {
-    generated_block()
-        .iter()
-        .copied()
-        .cycle()
-        .take(size as usize)
-        .collect()
+    generated_block().iter().copied().cycle().take(size as usize).collect()
 }
 
 /// The repeated block of generated messages.

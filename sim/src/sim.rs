@@ -37,11 +37,7 @@ pub(crate) struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options {
-            strict_headers: true,
-            max_concurrent_streams: GOOGLE_STREAMS,
-            tokens: Mutex::default(),
-        }
+        Options { strict_headers: true, max_concurrent_streams: GOOGLE_STREAMS, tokens: Mutex::default() }
     }
 }
 
@@ -79,7 +75,9 @@ impl Builder {
         self
     }
 
-    /// Whether gRPC's and the routing headers are checked; on unless set.
+    /// Whether every header that Google's clients send must be there; on unless set. Off, headers may be missing, as
+    /// Google lets them be (the official Rust client sends no `google-cloud-resource-prefix`), but routing headers
+    /// that are there must still be right.
     #[must_use]
     pub fn strict_headers(mut self, on: bool) -> Self {
         self.options.strict_headers = on;
@@ -103,13 +101,8 @@ impl Builder {
 
     /// Has this database (and its instance) from the start, with these DDL statements.
     #[must_use]
-    pub fn database<S: Into<String>>(
-        mut self,
-        name: impl Into<String>,
-        ddl: impl IntoIterator<Item = S>,
-    ) -> Self {
-        self.databases
-            .push((name.into(), ddl.into_iter().map(Into::into).collect()));
+    pub fn database<S: Into<String>>(mut self, name: impl Into<String>, ddl: impl IntoIterator<Item = S>) -> Self {
+        self.databases.push((name.into(), ddl.into_iter().map(Into::into).collect()));
         self
     }
 
@@ -150,9 +143,7 @@ impl Builder {
     pub async fn start(self) -> io::Result<Sim> {
         let spanner = Spanner::new(self.behaviour);
         for (name, ddl) in &self.databases {
-            spanner
-                .create_database(name, ddl)
-                .map_err(|s| io::Error::new(io::ErrorKind::InvalidInput, s))?;
+            spanner.create_database(name, ddl).map_err(|s| io::Error::new(io::ErrorKind::InvalidInput, s))?;
         }
         #[cfg(feature = "tls")]
         let (acceptor, ca_pem) = match &*self.tls_names {
@@ -178,12 +169,7 @@ impl Builder {
             changed: Notify::new(),
         });
         let task = tokio::spawn(accept(shared.clone(), listener, acceptor));
-        Ok(Sim {
-            shared,
-            addr,
-            ca_pem,
-            task,
-        })
+        Ok(Sim { shared, addr, ca_pem, task })
     }
 }
 
@@ -216,11 +202,7 @@ impl Sim {
 
     /// `http://ADDR`, or `https://ADDR` with TLS.
     pub fn uri(&self) -> String {
-        let scheme = if self.ca_pem.is_some() {
-            "https"
-        } else {
-            "http"
-        };
+        let scheme = if self.ca_pem.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.addr)
     }
 
@@ -283,11 +265,7 @@ impl Sim {
 
     /// Waits until the condition holds; it is asked again whenever a call or connection begins or ends. Returns whether
     /// it came to hold in time.
-    pub async fn eventually(
-        &self,
-        within: Duration,
-        mut condition: impl FnMut(&Sim) -> bool,
-    ) -> bool {
+    pub async fn eventually(&self, within: Duration, mut condition: impl FnMut(&Sim) -> bool) -> bool {
         let wait = async {
             loop {
                 let changed = self.shared.changed.notified();
@@ -317,9 +295,7 @@ impl Drop for Sim {
 
 impl std::fmt::Debug for Sim {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sim")
-            .field("addr", &self.addr)
-            .finish_non_exhaustive()
+        f.debug_struct("Sim").field("addr", &self.addr).finish_non_exhaustive()
     }
 }
 
@@ -342,10 +318,7 @@ impl Shared {
         let number = connection.number();
         lock(&self.connections).insert(number, connection);
         self.changed.notify_waiters();
-        OpenConnection {
-            shared: self.clone(),
-            number,
-        }
+        OpenConnection { shared: self.clone(), number }
     }
 }
 
@@ -388,13 +361,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, acceptor: Acceptor) 
     }
 }
 
-async fn connection(
-    shared: Arc<Shared>,
-    tcp: TcpStream,
-    acceptor: Acceptor,
-    peer: SocketAddr,
-    number: u64,
-) {
+async fn connection(shared: Arc<Shared>, tcp: TcpStream, acceptor: Acceptor, peer: SocketAddr, number: u64) {
     // Fails only on a socket that is dead already.
     tcp.set_nodelay(true).ok();
     let socket = match acceptor {

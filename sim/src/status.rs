@@ -47,11 +47,7 @@ pub struct Status {
 impl Status {
     /// A status without details.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Status {
-            code,
-            message: message.into(),
-            details: Vec::new(),
-        }
+        Status { code, message: message.into(), details: Vec::new() }
     }
 
     /// The status of success.
@@ -86,30 +82,19 @@ impl Status {
     /// Adds a `google.rpc.ErrorInfo`, as Google's front ends do on authentication and quota errors.
     #[must_use]
     pub fn error_info(self, reason: &str, domain: &str) -> Self {
-        let info = rpc::ErrorInfo {
-            reason: reason.into(),
-            domain: domain.into(),
-            ..Default::default()
-        };
+        let info = rpc::ErrorInfo { reason: reason.into(), domain: domain.into(), ..Default::default() };
         self.detail("google.rpc.ErrorInfo", &info)
     }
 
     /// Adds any message as a detail; `type_name` is its full protobuf name.
     #[must_use]
     pub fn detail(mut self, type_name: &str, message: &impl Message) -> Self {
-        self.details.push(prost_types::Any {
-            type_url: format!("type.googleapis.com/{type_name}"),
-            value: message.encode_to_vec(),
-        });
+        self.details.push(prost_types::Any { type_url: format!("type.googleapis.com/{type_name}"), value: message.encode_to_vec() });
         self
     }
 
     pub(crate) fn to_proto(&self) -> rpc::Status {
-        rpc::Status {
-            code: self.code as i32,
-            message: self.message.clone(),
-            details: self.details.clone(),
-        }
+        rpc::Status { code: self.code as i32, message: self.message.clone(), details: self.details.clone() }
     }
 
     /// The trailers of a call that ends with this status.
@@ -117,11 +102,7 @@ impl Status {
         let mut map = HeaderMap::with_capacity(2 + self.details.len());
         map.insert("grpc-status", HeaderValue::from(self.code as u16));
         if !self.message.is_empty() {
-            insert(
-                &mut map,
-                HeaderName::from_static("grpc-message"),
-                &percent_encode(&self.message),
-            );
+            insert(&mut map, HeaderName::from_static("grpc-message"), &percent_encode(&self.message));
         }
         if self.details.is_empty() {
             return map;
@@ -135,11 +116,7 @@ impl Status {
             }
         }
         let all = self.to_proto().encode_to_vec();
-        insert(
-            &mut map,
-            HeaderName::from_static("grpc-status-details-bin"),
-            &STANDARD_NO_PAD.encode(all),
-        );
+        insert(&mut map, HeaderName::from_static("grpc-status-details-bin"), &STANDARD_NO_PAD.encode(all));
         map
     }
 }
@@ -184,25 +161,13 @@ mod tests {
 
     #[test]
     fn details_come_in_both_trailers() {
-        let trailers = Status::new(Code::Aborted, "again")
-            .retry_after(Duration::from_millis(1500))
-            .trailers();
+        let trailers = Status::new(Code::Aborted, "again").retry_after(Duration::from_millis(1500)).trailers();
         assert_eq!(trailers["grpc-status"], "10");
-        let bytes = STANDARD_NO_PAD
-            .decode(&trailers["grpc-status-details-bin"])
-            .unwrap();
+        let bytes = STANDARD_NO_PAD.decode(&trailers["grpc-status-details-bin"]).unwrap();
         let status = rpc::Status::decode(bytes.as_slice()).unwrap();
-        assert_eq!(
-            status.details[0].type_url,
-            "type.googleapis.com/google.rpc.RetryInfo"
-        );
-        let info = STANDARD_NO_PAD
-            .decode(&trailers["google.rpc.retryinfo-bin"])
-            .unwrap();
-        let delay = rpc::RetryInfo::decode(info.as_slice())
-            .unwrap()
-            .retry_delay
-            .unwrap();
+        assert_eq!(status.details[0].type_url, "type.googleapis.com/google.rpc.RetryInfo");
+        let info = STANDARD_NO_PAD.decode(&trailers["google.rpc.retryinfo-bin"]).unwrap();
+        let delay = rpc::RetryInfo::decode(info.as_slice()).unwrap().retry_delay.unwrap();
         assert_eq!((delay.seconds, delay.nanos), (1, 500_000_000));
     }
 

@@ -7,6 +7,9 @@ use http::{HeaderMap, StatusCode};
 use crate::sim::Options;
 use crate::status::{Code, Status};
 
+const PARAMS: &str = "x-goog-request-params";
+const PREFIX: &str = "google-cloud-resource-prefix";
+
 /// Why a request is turned away by its headers alone.
 #[derive(Debug)]
 pub(crate) struct Refusal {
@@ -17,10 +20,7 @@ pub(crate) struct Refusal {
 
 impl From<Status> for Refusal {
     fn from(status: Status) -> Self {
-        Refusal {
-            status,
-            http_status: None,
-        }
+        Refusal { status, http_status: None }
     }
 }
 
@@ -33,18 +33,10 @@ pub(crate) fn check_head(options: &Options, headers: &HeaderMap) -> Result<(), R
     let get = |name: &str| headers.get(name).map(http::HeaderValue::as_bytes);
     if options.strict_headers {
         let content_type = get("content-type").unwrap_or_default();
-        if !matches!(
-            content_type,
-            b"application/grpc" | b"application/grpc+proto"
-        ) {
+        if !matches!(content_type, b"application/grpc" | b"application/grpc+proto") {
             let shown = String::from_utf8_lossy(content_type);
-            let status = invalid(format!(
-                "content-type is {shown:?}, must be application/grpc"
-            ));
-            return Err(Refusal {
-                status,
-                http_status: Some(StatusCode::UNSUPPORTED_MEDIA_TYPE),
-            });
+            let status = invalid(format!("content-type is {shown:?}, must be application/grpc"));
+            return Err(Refusal { status, http_status: Some(StatusCode::UNSUPPORTED_MEDIA_TYPE) });
         }
         if get("te") != Some(b"trailers") {
             return Err(invalid("header te is missing or is not \"trailers\"".into()).into());
@@ -54,10 +46,7 @@ pub(crate) fn check_head(options: &Options, headers: &HeaderMap) -> Result<(), R
         && crate::grpc::timeout(value).is_none()
     {
         let shown = String::from_utf8_lossy(value);
-        return Err(invalid(format!(
-            "grpc-timeout {shown:?} is not up to 8 digits and one of H M S m u n"
-        ))
-        .into());
+        return Err(invalid(format!("grpc-timeout {shown:?} is not up to 8 digits and one of H M S m u n")).into());
     }
     check_token(options, headers)
 }
@@ -69,9 +58,8 @@ fn check_token(options: &Options, headers: &HeaderMap) -> Result<(), Refusal> {
     }
     let mut sent = headers.get_all("authorization").iter();
     let (first, second) = (sent.next(), sent.next());
-    let unauthenticated = |text: &str, reason: &str| {
-        Refusal::from(Status::new(Code::Unauthenticated, text).error_info(reason, "googleapis.com"))
-    };
+    let unauthenticated =
+        |text: &str, reason: &str| Refusal::from(Status::new(Code::Unauthenticated, text).error_info(reason, "googleapis.com"));
     let Some(first) = first else {
         return Err(unauthenticated(
             "Request is missing required authentication credential. Expected OAuth 2 access token, login cookie or \
@@ -101,71 +89,48 @@ fn routing_key(path: &str) -> Option<&'static str> {
 }
 
 /// Checks that the routing headers of a `google.spanner.v1` call name the resource of its message. Admin calls may
-/// leave them out, but what they say must be true as well.
-pub(crate) fn check_routing(
-    options: &Options,
-    path: &str,
-    headers: &HeaderMap,
-    message: &Bytes,
-) -> Result<(), Status> {
-    if !options.strict_headers {
-        return Ok(());
-    }
+/// leave them out, and so may all calls when the checks are lenient; what headers say must be true always.
+pub(crate) fn check_routing(options: &Options, path: &str, headers: &HeaderMap, message: &Bytes) -> Result<(), Status> {
     let Some(resource) = first_string(message) else {
         return Ok(());
     };
-    let params = headers
-        .get("x-goog-request-params")
-        .map(http::HeaderValue::as_bytes);
+    let get = |name: &str| headers.get(name).map(http::HeaderValue::as_bytes);
+    let params = get("x-goog-request-params");
     let Some(key) = routing_key(path) else {
-        // CreateInstance and the like route by other fields, so only the keys that name field 1 everywhere are compared.
-        return match params.and_then(|p| {
-            param(p, "database")
-                .or_else(|| param(p, "parent"))
-                .or_else(|| param(p, "name"))
-        }) {
-            Some(value) if value != resource => {
-                Err(mismatch("x-goog-request-params", &value, &resource))
-            }
+        // CreateInstance and the like route by other fields: only keys that name field 1 everywhere are compared.
+        let keys = ["database", "parent", "name"];
+        let value = params.and_then(|p| keys.iter().find_map(|key| param(p, key)));
+        return match value {
+            Some(value) if value != resource => Err(mismatch(PARAMS, &value, &resource)),
             _ => Ok(()),
         };
     };
-    let Some(params) = params else {
-        return Err(invalid(format!(
-            "header x-goog-request-params is missing, must hold {key}={resource}"
-        )));
-    };
-    match param(params, key) {
-        None => {
+    let needed = options.strict_headers;
+    match params.map(|p| (p, param(p, key))) {
+        None if needed => {
+            let text = format!("header {PARAMS} is missing, must hold {key}={resource}");
+            return Err(invalid(text));
+        }
+        Some((params, None)) if needed => {
             let shown = String::from_utf8_lossy(params);
-            return Err(invalid(format!(
-                "x-goog-request-params {shown:?} has no {key}, must hold {key}={resource}"
-            )));
+            let text = format!("{PARAMS} {shown:?} has no {key}, must hold {key}={resource}");
+            return Err(invalid(text));
         }
-        Some(value) if value != resource => {
-            return Err(mismatch("x-goog-request-params", &value, &resource));
+        Some((_, Some(value))) if value != resource => {
+            return Err(mismatch(PARAMS, &value, &resource));
         }
-        Some(_) => {}
+        _ => {}
     }
-    let database = resource
-        .split_once("/sessions/")
-        .map_or(resource.as_str(), |(database, _)| database);
-    match headers.get("google-cloud-resource-prefix") {
-        None => Err(invalid(format!(
-            "header google-cloud-resource-prefix is missing, must be {database}"
-        ))),
-        Some(value) if value.as_bytes() == database.as_bytes() => Ok(()),
-        Some(value) => {
-            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-            Err(mismatch("google-cloud-resource-prefix", &value, database))
-        }
+    let database = resource.split_once("/sessions/").map_or(&*resource, |(database, _)| database);
+    match get(PREFIX) {
+        None if needed => Err(invalid(format!("header {PREFIX} is missing, must be {database}"))),
+        Some(value) if value != database.as_bytes() => Err(mismatch(PREFIX, &String::from_utf8_lossy(value), database)),
+        _ => Ok(()),
     }
 }
 
 fn mismatch(header: &str, value: &str, resource: &str) -> Status {
-    invalid(format!(
-        "header {header} names {value:?}, but the request is for {resource:?}"
-    ))
+    invalid(format!("header {header} names {value:?}, but the request is for {resource:?}"))
 }
 
 /// A value of `x-goog-request-params`: pairs joined by `&`, values plain or percent-encoded.
@@ -216,9 +181,7 @@ mod tests {
     const SESSION: &str = "projects/p/instances/i/databases/d/sessions/s";
 
     fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
-        list.iter()
-            .map(|(n, v)| (http::HeaderName::from_static(n), v.parse().unwrap()))
-            .collect()
+        list.iter().map(|(n, v)| (http::HeaderName::from_static(n), v.parse().unwrap())).collect()
     }
 
     fn message() -> Bytes {
@@ -229,15 +192,8 @@ mod tests {
 
     #[test]
     fn plain_encoded_and_prefixed_params_are_all_good() {
-        for params in [
-            format!("session={SESSION}"),
-            format!("&session={SESSION}"),
-            format!("session={}", SESSION.replace('/', "%2F")),
-        ] {
-            let prefix = (
-                "google-cloud-resource-prefix",
-                "projects/p/instances/i/databases/d",
-            );
+        for params in [format!("session={SESSION}"), format!("&session={SESSION}"), format!("session={}", SESSION.replace('/', "%2F"))] {
+            let prefix = ("google-cloud-resource-prefix", "projects/p/instances/i/databases/d");
             let headers = headers(&[("x-goog-request-params", &params), prefix]);
             check_routing(&Options::default(), READ, &headers, &message()).unwrap();
         }
@@ -245,11 +201,8 @@ mod tests {
 
     #[test]
     fn a_wrong_routing_header_is_named() {
-        let check = |list: &[(&'static str, &str)]| {
-            check_routing(&Options::default(), READ, &headers(list), &message())
-                .unwrap_err()
-                .message
-        };
+        let check =
+            |list: &[(&'static str, &str)]| check_routing(&Options::default(), READ, &headers(list), &message()).unwrap_err().message;
         assert!(check(&[]).contains("x-goog-request-params is missing"));
         assert!(check(&[("x-goog-request-params", "session=other")]).contains("\"other\""));
         let params = ("x-goog-request-params", &*format!("session={SESSION}"));
@@ -262,24 +215,10 @@ mod tests {
         let options = Options::default();
         crate::lock(&options.tokens).push("good".into());
         let base = [("content-type", "application/grpc"), ("te", "trailers")];
-        let with = |value| {
-            check_head(
-                &options,
-                &headers(&[base[0], base[1], ("authorization", value)]),
-            )
-        };
+        let with = |value| check_head(&options, &headers(&[base[0], base[1], ("authorization", value)]));
         with("Bearer good").unwrap();
-        assert_eq!(
-            with("Bearer bad").unwrap_err().status.code,
-            Code::Unauthenticated
-        );
-        assert_eq!(
-            check_head(&options, &headers(&base))
-                .unwrap_err()
-                .status
-                .code,
-            Code::Unauthenticated
-        );
+        assert_eq!(with("Bearer bad").unwrap_err().status.code, Code::Unauthenticated);
+        assert_eq!(check_head(&options, &headers(&base)).unwrap_err().status.code, Code::Unauthenticated);
     }
 
     #[test]
@@ -287,8 +226,7 @@ mod tests {
         let options = Options::default();
         let html = check_head(&options, &headers(&[("content-type", "text/html")])).unwrap_err();
         assert_eq!(html.http_status, Some(StatusCode::UNSUPPORTED_MEDIA_TYPE));
-        let no_te =
-            check_head(&options, &headers(&[("content-type", "application/grpc")])).unwrap_err();
+        let no_te = check_head(&options, &headers(&[("content-type", "application/grpc")])).unwrap_err();
         assert!(no_te.status.message.contains("te"));
     }
 }

@@ -3,9 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
-};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
@@ -17,22 +15,16 @@ pub(crate) fn acceptor(names: &[String]) -> io::Result<(TlsAcceptor, String)> {
     Ok((TlsAcceptor::from(Arc::new(config)), ca))
 }
 
-fn server_config(
-    names: &[String],
-) -> Result<(ServerConfig, String), Box<dyn std::error::Error + Send + Sync>> {
+fn server_config(names: &[String]) -> Result<(ServerConfig, String), Box<dyn std::error::Error + Send + Sync>> {
     let mut ca = CertificateParams::default();
-    ca.distinguished_name
-        .push(DnType::CommonName, "spanner-sim CA");
+    ca.distinguished_name.push(DnType::CommonName, "spanner-sim CA");
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate()?)?;
 
     let key = KeyPair::generate()?;
     let mut leaf = CertificateParams::new(names.to_vec())?;
-    leaf.distinguished_name.push(
-        DnType::CommonName,
-        names.first().map_or("spanner-sim", String::as_str),
-    );
+    leaf.distinguished_name.push(DnType::CommonName, names.first().map_or("spanner-sim", String::as_str));
     leaf.use_authority_key_identifier_extension = true;
     let leaf = leaf.signed_by(&key, &ca)?;
 

@@ -172,7 +172,13 @@ impl Stream {
         };
         match step {
             Step::Send(plan) => self.send(plan, front).await,
-            Step::Answer(status) => Ok(self.answer(&status)),
+            Step::Answer(status) => {
+                if status.kind == status::NOT_GRPC {
+                    // Plain HTTP clients expect no answer before they have sent their request.
+                    self.read_front().await?;
+                }
+                Ok(self.answer(&status))
+            }
             // Neither can follow here: `serve_stream` hands local calls over, a message is read once.
             Step::Local | Step::ReadMessage => Ok(self.answer(&status::BUG.with("unexpected step"))),
         }

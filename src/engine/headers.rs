@@ -85,7 +85,7 @@ pub(super) fn raise_attempt(headers: &mut HeaderMap) {
 /// A trailers-only answer with a status of the sidecar's own.
 pub(crate) fn trailers_only(status: &Status) -> Response<()> {
     let mut response = Response::new(());
-    if std::ptr::eq(status.kind, status::NOT_GRPC) {
+    if status.kind == status::NOT_GRPC {
         *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
     }
     response.headers_mut().insert(CONTENT_TYPE, GRPC);

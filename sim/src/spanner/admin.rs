@@ -10,10 +10,7 @@ use prost_types::Any;
 
 use super::ddl::{self, Ddl};
 use super::value::timestamp;
-use super::{
-    Database, Reply, State, database_not_found, decode, failed_precondition, invalid,
-    table_not_found, unimplemented,
-};
+use super::{Database, Reply, State, database_not_found, decode, failed_precondition, invalid, table_not_found, unimplemented};
 use crate::status::{Code, Status};
 
 /// The one instance configuration there is.
@@ -22,35 +19,23 @@ const CONFIG: &str = "sim-config";
 const OPERATIONS: usize = 1000;
 
 fn any(type_name: &str, message: &impl Message) -> Any {
-    Any {
-        type_url: format!("type.googleapis.com/{type_name}"),
-        value: message.encode_to_vec(),
-    }
+    Any { type_url: format!("type.googleapis.com/{type_name}"), value: message.encode_to_vec() }
 }
 
 fn already_exists(kind: &str, name: &str) -> Status {
-    Status::new(
-        Code::AlreadyExists,
-        format!("{kind} already exists: {name}"),
-    )
+    Status::new(Code::AlreadyExists, format!("{kind} already exists: {name}"))
 }
 
 fn instance_not_found(name: &str) -> Status {
     let kind = "type.googleapis.com/google.spanner.admin.instance.v1.Instance";
-    Status::new(Code::NotFound, format!("Instance not found: {name}")).resource(
-        kind,
-        name,
-        "Instance does not exist.",
-    )
+    Status::new(Code::NotFound, format!("Instance not found: {name}")).resource(kind, name, "Instance does not exist.")
 }
 
 /// Splits `projects/P/instances/I/databases/D` into the instance's name and D.
 fn split_database(name: &str) -> Option<(&str, &str)> {
     let parts: Vec<&str> = name.split('/').collect();
     match *parts {
-        ["projects", p, "instances", i, "databases", d]
-            if !p.is_empty() && !i.is_empty() && !d.is_empty() =>
-        {
+        ["projects", p, "instances", i, "databases", d] if !p.is_empty() && !i.is_empty() && !d.is_empty() => {
             name.rsplit_once("/databases/")
         }
         _ => None,
@@ -62,22 +47,13 @@ impl State {
         match method {
             "ListInstanceConfigs" => {
                 let request: inst::ListInstanceConfigsRequest = decode(message)?;
-                let instance_configs = vec![config(&format!(
-                    "{}/instanceConfigs/{CONFIG}",
-                    request.parent
-                ))];
+                let instance_configs = vec![config(&format!("{}/instanceConfigs/{CONFIG}", request.parent))];
                 let next_page_token = String::new();
-                Ok(Reply::unary(&inst::ListInstanceConfigsResponse {
-                    instance_configs,
-                    next_page_token,
-                }))
+                Ok(Reply::unary(&inst::ListInstanceConfigsResponse { instance_configs, next_page_token }))
             }
             "GetInstanceConfig" => {
                 let request: inst::GetInstanceConfigRequest = decode(message)?;
-                if !request
-                    .name
-                    .ends_with(&format!("/instanceConfigs/{CONFIG}"))
-                {
+                if !request.name.ends_with(&format!("/instanceConfigs/{CONFIG}")) {
                     let text = format!("Instance config \"{}\" not found", request.name);
                     return Err(Status::new(Code::NotFound, text));
                 }
@@ -86,24 +62,13 @@ impl State {
             "CreateInstance" => self.create_instance(&decode(message)?),
             "GetInstance" => {
                 let request: inst::GetInstanceRequest = decode(message)?;
-                self.instances
-                    .get(&request.name)
-                    .map(Reply::unary)
-                    .ok_or_else(|| instance_not_found(&request.name))
+                self.instances.get(&request.name).map(Reply::unary).ok_or_else(|| instance_not_found(&request.name))
             }
             "ListInstances" => {
                 let request: inst::ListInstancesRequest = decode(message)?;
                 let of_this = format!("{}/", request.parent);
-                let instances = self
-                    .instances
-                    .values()
-                    .filter(|i| i.name.starts_with(&of_this))
-                    .cloned()
-                    .collect();
-                Ok(Reply::unary(&inst::ListInstancesResponse {
-                    instances,
-                    ..Default::default()
-                }))
+                let instances = self.instances.values().filter(|i| i.name.starts_with(&of_this)).cloned().collect();
+                Ok(Reply::unary(&inst::ListInstancesResponse { instances, ..Default::default() }))
             }
             "DeleteInstance" => {
                 let request: inst::DeleteInstanceRequest = decode(message)?;
@@ -125,10 +90,7 @@ impl State {
             return Err(already_exists("Instance", &name));
         }
         let instance = self.add_instance(&name, request.instance.clone().unwrap_or_default());
-        let metadata = inst::CreateInstanceMetadata {
-            instance: Some(instance.clone()),
-            ..Default::default()
-        };
+        let metadata = inst::CreateInstanceMetadata { instance: Some(instance.clone()), ..Default::default() };
         let package = "google.spanner.admin.instance.v1";
         let operation = self.operation(
             &name,
@@ -140,14 +102,8 @@ impl State {
     }
 
     fn add_instance(&mut self, name: &str, wanted: inst::Instance) -> inst::Instance {
-        let project = name
-            .split_once("/instances/")
-            .map_or(name, |(project, _)| project);
-        let mut instance = inst::Instance {
-            name: name.to_owned(),
-            state: inst::instance::State::Ready as i32,
-            ..wanted
-        };
+        let project = name.split_once("/instances/").map_or(name, |(project, _)| project);
+        let mut instance = inst::Instance { name: name.to_owned(), state: inst::instance::State::Ready as i32, ..wanted };
         if instance.config.is_empty() {
             instance.config = format!("{project}/instanceConfigs/{CONFIG}");
         }
@@ -167,10 +123,7 @@ impl State {
             "GetDatabaseDdl" => {
                 let request: db::GetDatabaseDdlRequest = decode(message)?;
                 let statements = self.database(&request.database)?.ddl.clone();
-                Ok(Reply::unary(&db::GetDatabaseDdlResponse {
-                    statements,
-                    ..Default::default()
-                }))
+                Ok(Reply::unary(&db::GetDatabaseDdlResponse { statements, ..Default::default() }))
             }
             "ListDatabases" => {
                 let request: db::ListDatabasesRequest = decode(message)?;
@@ -178,23 +131,13 @@ impl State {
                     return Err(instance_not_found(&request.parent));
                 }
                 let of_this = format!("{}/databases/", request.parent);
-                let databases = self
-                    .databases
-                    .iter()
-                    .filter(|(name, _)| name.starts_with(&of_this));
-                let databases = databases
-                    .map(|(name, database)| shown(name, database.created))
-                    .collect();
-                Ok(Reply::unary(&db::ListDatabasesResponse {
-                    databases,
-                    ..Default::default()
-                }))
+                let databases = self.databases.iter().filter(|(name, _)| name.starts_with(&of_this));
+                let databases = databases.map(|(name, database)| shown(name, database.created)).collect();
+                Ok(Reply::unary(&db::ListDatabasesResponse { databases, ..Default::default() }))
             }
             "DropDatabase" => {
                 let request: db::DropDatabaseRequest = decode(message)?;
-                self.databases
-                    .remove(&request.database)
-                    .ok_or_else(|| database_not_found(&request.database))?;
+                self.databases.remove(&request.database).ok_or_else(|| database_not_found(&request.database))?;
                 Ok(Reply::unary(&()))
             }
             _ => Err(unimplemented(method)),
@@ -208,16 +151,10 @@ impl State {
         if request.database_dialect == db::DatabaseDialect::Postgresql as i32 {
             return Err(invalid("sim: unsupported dialect: PostgreSQL"));
         }
-        let name = format!(
-            "{}/databases/{}",
-            request.parent,
-            ddl::database_name(&request.create_statement)?
-        );
+        let name = format!("{}/databases/{}", request.parent, ddl::database_name(&request.create_statement)?);
         let created = self.add_database(&name, &request.extra_statements)?;
         let package = "google.spanner.admin.database.v1";
-        let metadata = db::CreateDatabaseMetadata {
-            database: name.clone(),
-        };
+        let metadata = db::CreateDatabaseMetadata { database: name.clone() };
         let operation = self.operation(
             &name,
             "",
@@ -227,16 +164,9 @@ impl State {
         Ok(Reply::unary(&operation))
     }
 
-    pub(super) fn create_database_with_instance(
-        &mut self,
-        name: &str,
-        ddl: &[String],
-    ) -> Result<(), Status> {
-        let (instance, _) = split_database(name).ok_or_else(|| {
-            invalid(format!(
-                "sim: {name:?} is not of the form projects/P/instances/I/databases/D"
-            ))
-        })?;
+    pub(super) fn create_database_with_instance(&mut self, name: &str, ddl: &[String]) -> Result<(), Status> {
+        let (instance, _) =
+            split_database(name).ok_or_else(|| invalid(format!("sim: {name:?} is not of the form projects/P/instances/I/databases/D")))?;
         if !self.instances.contains_key(instance) {
             self.add_instance(instance, inst::Instance::default());
         }
@@ -248,12 +178,7 @@ impl State {
             return Err(already_exists("Database", name));
         }
         let created = self.tick();
-        let mut database = Database {
-            ddl: Vec::new(),
-            tables: Default::default(),
-            created,
-            locks: Default::default(),
-        };
+        let mut database = Database { ddl: Vec::new(), tables: Default::default(), created, locks: Default::default() };
         for statement in ddl {
             database.apply(statement)?;
         }
@@ -292,40 +217,17 @@ impl State {
             None => Done::Response(any("google.protobuf.Empty", &())),
             Some(status) => Done::Error(status.to_proto()),
         };
-        let metadata = any(
-            "google.spanner.admin.database.v1.UpdateDatabaseDdlMetadata",
-            &metadata,
-        );
-        Ok(Reply::unary(&self.operation(
-            &request.database,
-            &request.operation_id,
-            metadata,
-            result,
-        )?))
+        let metadata = any("google.spanner.admin.database.v1.UpdateDatabaseDdlMetadata", &metadata);
+        Ok(Reply::unary(&self.operation(&request.database, &request.operation_id, metadata, result)?))
     }
 
-    fn operation(
-        &mut self,
-        resource: &str,
-        id: &str,
-        metadata: Any,
-        result: Done,
-    ) -> Result<lro::Operation, Status> {
-        let id = if id.is_empty() {
-            format!("_auto_sim_{:08}", self.id())
-        } else {
-            id.to_owned()
-        };
+    fn operation(&mut self, resource: &str, id: &str, metadata: Any, result: Done) -> Result<lro::Operation, Status> {
+        let id = if id.is_empty() { format!("_auto_sim_{:08}", self.id()) } else { id.to_owned() };
         let name = format!("{resource}/operations/{id}");
         if self.operations.contains_key(&name) {
             return Err(already_exists("Operation", &name));
         }
-        let operation = lro::Operation {
-            name: name.clone(),
-            metadata: Some(metadata),
-            done: true,
-            result: Some(result),
-        };
+        let operation = lro::Operation { name: name.clone(), metadata: Some(metadata), done: true, result: Some(result) };
         if self.operations.len() >= OPERATIONS {
             self.operations.pop_first();
         }
@@ -337,25 +239,14 @@ impl State {
         match method {
             "GetOperation" => {
                 let request: lro::GetOperationRequest = decode(message)?;
-                let not_found = || {
-                    Status::new(
-                        Code::NotFound,
-                        format!("Operation not found: {}", request.name),
-                    )
-                };
-                self.operations
-                    .get(&request.name)
-                    .map(Reply::unary)
-                    .ok_or_else(not_found)
+                let not_found = || Status::new(Code::NotFound, format!("Operation not found: {}", request.name));
+                self.operations.get(&request.name).map(Reply::unary).ok_or_else(not_found)
             }
             "ListOperations" => {
                 let request: lro::ListOperationsRequest = decode(message)?;
                 let of_this = |o: &&lro::Operation| o.name.starts_with(&request.name);
                 let operations = self.operations.values().filter(of_this).cloned().collect();
-                Ok(Reply::unary(&lro::ListOperationsResponse {
-                    operations,
-                    ..Default::default()
-                }))
+                Ok(Reply::unary(&lro::ListOperationsResponse { operations, ..Default::default() }))
             }
             // They are done already.
             "CancelOperation" => Ok(Reply::unary(&())),
@@ -367,27 +258,18 @@ impl State {
 impl Database {
     fn apply(&mut self, statement: &str) -> Result<(), Status> {
         match ddl::parse(statement)? {
-            Ddl::CreateTable {
-                table,
-                if_not_exists,
-            } => {
+            Ddl::CreateTable { table, if_not_exists } => {
                 let name = table.name.to_ascii_lowercase();
                 if self.tables.contains_key(&name) {
                     if if_not_exists {
                         return Ok(());
                     }
-                    return Err(failed_precondition(format!(
-                        "Duplicate name in schema: {}.",
-                        table.name
-                    )));
+                    return Err(failed_precondition(format!("Duplicate name in schema: {}.", table.name)));
                 }
                 self.tables.insert(name, table);
             }
             Ddl::AddColumn { table, column } => {
-                let found = self
-                    .tables
-                    .get_mut(&table.to_ascii_lowercase())
-                    .ok_or_else(|| table_not_found(&table))?;
+                let found = self.tables.get_mut(&table.to_ascii_lowercase()).ok_or_else(|| table_not_found(&table))?;
                 if found.column(&column.name).is_ok() {
                     let text = format!("Duplicate column name {}.{}.", found.name, column.name);
                     return Err(failed_precondition(text));
@@ -401,8 +283,7 @@ impl Database {
             }
             Ddl::Ignored => {}
         }
-        self.ddl
-            .push(statement.trim().trim_end_matches(';').to_owned());
+        self.ddl.push(statement.trim().trim_end_matches(';').to_owned());
         Ok(())
     }
 }

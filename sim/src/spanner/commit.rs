@@ -24,15 +24,11 @@ impl State {
         let database = self.session(&request.session)?.database.clone();
         let response = match &request.transaction {
             None => {
-                return Err(invalid(
-                    "No transaction ID or single use transaction options specified.",
-                ));
+                return Err(invalid("No transaction ID or single use transaction options specified."));
             }
             Some(Which::SingleUseTransaction(options)) => {
                 if !matches!(options.mode, Some(Wanted::ReadWrite(_))) {
-                    return Err(failed_precondition(
-                        "Cannot commit a single-use transaction that is not read-write.",
-                    ));
+                    return Err(failed_precondition("Cannot commit a single-use transaction that is not read-write."));
                 }
                 self.commit_mutations(&database, &request.mutations, &[], Writes::new())?
             }
@@ -53,26 +49,18 @@ impl State {
     }
 
     /// Checks the state and the precommit token. `Some` is an answer that is not a commit, or a repeated one.
-    fn check_commit(
-        &mut self,
-        request: &v1::CommitRequest,
-        id: &[u8],
-    ) -> Result<Option<v1::CommitResponse>, Status> {
+    fn check_commit(&mut self, request: &v1::CommitRequest, id: &[u8]) -> Result<Option<v1::CommitResponse>, Status> {
         let asks = self.behaviour.commit_asks_for_retry;
         let txn = self.txn(&request.session, id)?;
         if txn.mode != Mode::ReadWrite {
-            return Err(failed_precondition(
-                "Cannot commit or rollback a read-only or partitioned-dml transaction.",
-            ));
+            return Err(failed_precondition("Cannot commit or rollback a read-only or partitioned-dml transaction."));
         }
         match &txn.state {
             TxnState::Active => {}
             // A repeated Commit gets the first one's answer.
             TxnState::Committed(response) => return Ok(Some(response.clone())),
             TxnState::RolledBack => {
-                return Err(failed_precondition(
-                    "Cannot commit a transaction after it has been rolled back.",
-                ));
+                return Err(failed_precondition("Cannot commit a transaction after it has been rolled back."));
             }
             TxnState::Aborted => return Err(aborted()),
             TxnState::Invalidated => return Err(invalidated()),
@@ -100,41 +88,17 @@ impl State {
             return Ok(None);
         }
         txn.asked_for_retry = true;
-        let retry = self
-            .precommit_token(id)
-            .map(MultiplexedSessionRetry::PrecommitToken);
-        Ok(Some(v1::CommitResponse {
-            multiplexed_session_retry: retry,
-            ..v1::CommitResponse::default()
-        }))
+        let retry = self.precommit_token(id).map(MultiplexedSessionRetry::PrecommitToken);
+        Ok(Some(v1::CommitResponse { multiplexed_session_retry: retry, ..v1::CommitResponse::default() }))
     }
 
-    fn commit_transaction(
-        &mut self,
-        database: &str,
-        request: &v1::CommitRequest,
-        id: &[u8],
-    ) -> Result<(u64, i64), Status> {
-        let writes = self
-            .txns
-            .get(id)
-            .map(|txn| txn.writes.clone())
-            .unwrap_or_default();
-        let result = if self.has_conflict(database, id) {
-            Err(aborted())
-        } else {
-            self.commit_mutations(database, &request.mutations, id, writes)
-        };
+    fn commit_transaction(&mut self, database: &str, request: &v1::CommitRequest, id: &[u8]) -> Result<(u64, i64), Status> {
+        let writes = self.txns.get(id).map(|txn| txn.writes.clone()).unwrap_or_default();
+        let result =
+            if self.has_conflict(database, id) { Err(aborted()) } else { self.commit_mutations(database, &request.mutations, id, writes) };
         result.inspect_err(|status| {
             let aborted = status.code == crate::Code::Aborted;
-            self.end(
-                id,
-                if aborted {
-                    TxnState::Aborted
-                } else {
-                    TxnState::RolledBack
-                },
-            );
+            self.end(id, if aborted { TxnState::Aborted } else { TxnState::RolledBack });
         })
     }
 
@@ -143,12 +107,7 @@ impl State {
         let (Some(txn), Some(database)) = (self.txns.get(id), self.databases.get(database)) else {
             return true;
         };
-        txn.reads.iter().any(|(table, span, at)| {
-            database
-                .tables
-                .get(table)
-                .is_none_or(|table| table.changed_since(span, *at))
-        })
+        txn.reads.iter().any(|(table, span, at)| database.tables.get(table).is_none_or(|table| table.changed_since(span, *at)))
     }
 
     /// Adds mutations to what has been written, and writes it all. Returns the timestamp and the mutation count.
@@ -161,21 +120,13 @@ impl State {
     ) -> Result<(u64, i64), Status> {
         let mut count = 0;
         for mutation in mutations {
-            let operation = mutation
-                .operation
-                .as_ref()
-                .ok_or_else(|| invalid("Mutation has no operation."))?;
+            let operation = mutation.operation.as_ref().ok_or_else(|| invalid("Mutation has no operation."))?;
             count += self.mutate(database, operation, &mut writes)?;
         }
         Ok((self.write(database, writes, id)?, count))
     }
 
-    fn mutate(
-        &mut self,
-        database: &str,
-        operation: &Operation,
-        writes: &mut Writes,
-    ) -> Result<i64, Status> {
+    fn mutate(&mut self, database: &str, operation: &Operation, writes: &mut Writes) -> Result<i64, Status> {
         let (kind, write) = match operation {
             Operation::Insert(write) => (WriteKind::Insert, write),
             Operation::Update(write) => (WriteKind::Update, write),
@@ -184,12 +135,7 @@ impl State {
             Operation::Delete(delete) => {
                 let table = self.database(database)?.table(&delete.table)?;
                 let overlay = writes.entry(delete.table.to_ascii_lowercase()).or_default();
-                return dml::delete(
-                    table,
-                    u64::MAX,
-                    overlay,
-                    &delete.key_set.clone().unwrap_or_default(),
-                );
+                return dml::delete(table, u64::MAX, overlay, &delete.key_set.clone().unwrap_or_default());
             }
             Operation::Send(_) | Operation::Ack(_) => {
                 return Err(invalid("sim: unsupported mutation: queues"));
@@ -201,12 +147,7 @@ impl State {
     }
 
     /// Writes rows at a new timestamp, unless another transaction holds a lock on one of them.
-    pub(super) fn write(
-        &mut self,
-        database: &str,
-        writes: Writes,
-        id: &[u8],
-    ) -> Result<u64, Status> {
+    pub(super) fn write(&mut self, database: &str, writes: Writes, id: &[u8]) -> Result<u64, Status> {
         for (table, overlay) in &writes {
             for key in overlay.keys() {
                 let lock = self.lock_for(table, key);
@@ -247,17 +188,9 @@ impl State {
                 Err(status) => (status, None),
             };
             let status = Some(status.to_proto());
-            responses.push(v1::BatchWriteResponse {
-                indexes,
-                status,
-                commit_timestamp,
-            });
+            responses.push(v1::BatchWriteResponse { indexes, status, commit_timestamp });
         }
-        Ok(Reply::Stream(Box::new(
-            responses
-                .into_iter()
-                .map(|response| Ok(grpc::frame_proto(&response))),
-        )))
+        Ok(Reply::Stream(Box::new(responses.into_iter().map(|response| Ok(grpc::frame_proto(&response))))))
     }
 }
 
@@ -273,15 +206,7 @@ fn response_at(at: u64, count: Option<i64>) -> v1::CommitResponse {
 fn stamped(table: &super::table::Table, row: &Row, at: u64) -> Row {
     let stamp = |(v, column): (&prost_types::Value, &super::table::Column)| {
         let takes = column.allows_commit_timestamp && value::is_commit_timestamp(v);
-        if takes {
-            value::text(timestamp(at).to_string())
-        } else {
-            v.clone()
-        }
+        if takes { value::text(timestamp(at).to_string()) } else { v.clone() }
     };
-    row.iter()
-        .zip(&table.columns)
-        .map(stamp)
-        .collect::<Vec<_>>()
-        .into()
+    row.iter().zip(&table.columns).map(stamp).collect::<Vec<_>>().into()
 }

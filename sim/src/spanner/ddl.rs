@@ -30,10 +30,7 @@ pub(super) fn parse(sql: &str) -> Result<Ddl, Status> {
     let mut c = Cursor::new(sql, "DDL")?;
     let ddl = if c.keywords(&["CREATE", "TABLE"]) {
         let if_not_exists = c.keywords(&["IF", "NOT", "EXISTS"]);
-        Ddl::CreateTable {
-            table: create_table(&mut c)?,
-            if_not_exists,
-        }
+        Ddl::CreateTable { table: create_table(&mut c)?, if_not_exists }
     } else if c.keywords(&["ALTER", "TABLE"]) {
         let table = c.name()?;
         c.need_keyword("ADD")?;
@@ -46,10 +43,7 @@ pub(super) fn parse(sql: &str) -> Result<Ddl, Status> {
         Ddl::AddColumn { table, column }
     } else if c.keywords(&["DROP", "TABLE"]) {
         let if_exists = c.keywords(&["IF", "EXISTS"]);
-        Ddl::DropTable {
-            table: c.name()?,
-            if_exists,
-        }
+        Ddl::DropTable { table: c.name()?, if_exists }
     } else if c.keywords(&["CREATE", "INDEX"])
         || c.keywords(&["CREATE", "NULL_FILTERED", "INDEX"])
         || c.keywords(&["DROP", "INDEX"])
@@ -60,9 +54,7 @@ pub(super) fn parse(sql: &str) -> Result<Ddl, Status> {
     {
         return Ok(Ddl::Ignored);
     } else {
-        return Err(c.unsupported(
-            "only CREATE/DROP TABLE, ALTER TABLE ADD COLUMN, plain indexes and roles",
-        ));
+        return Err(c.unsupported("only CREATE/DROP TABLE, ALTER TABLE ADD COLUMN, plain indexes and roles"));
     };
     c.end()?;
     Ok(ddl)
@@ -78,10 +70,7 @@ fn create_table(c: &mut Cursor<'_>) -> Result<Table, Status> {
             key = primary_key(c, &columns)?;
         } else {
             let (column, is_key) = column(c)?;
-            if columns
-                .iter()
-                .any(|other| other.name.eq_ignore_ascii_case(&column.name))
-            {
+            if columns.iter().any(|other| other.name.eq_ignore_ascii_case(&column.name)) {
                 let text = format!("Duplicate column name {}.{}.", name, column.name);
                 return Err(Status::new(Code::InvalidArgument, text));
             }
@@ -106,15 +95,9 @@ fn primary_key(c: &mut Cursor<'_>, columns: &[Column]) -> Result<Vec<(usize, boo
     c.need_symbol("(")?;
     while !c.symbol(")") {
         let name = c.name()?;
-        let at = columns
-            .iter()
-            .position(|column| column.name.eq_ignore_ascii_case(&name));
-        let at = at.ok_or_else(|| {
-            c.unsupported(&format!("key column {name} is not one of the columns"))
-        })?;
-        if columns[at].ty.code == TypeCode::Array as i32
-            || columns[at].ty.code == TypeCode::Json as i32
-        {
+        let at = columns.iter().position(|column| column.name.eq_ignore_ascii_case(&name));
+        let at = at.ok_or_else(|| c.unsupported(&format!("key column {name} is not one of the columns")))?;
+        if columns[at].ty.code == TypeCode::Array as i32 || columns[at].ty.code == TypeCode::Json as i32 {
             return Err(c.unsupported(&format!("column {name} cannot be a key")));
         }
         let descending = c.keyword("DESC");
@@ -134,12 +117,7 @@ fn primary_key(c: &mut Cursor<'_>, columns: &[Column]) -> Result<Vec<(usize, boo
 fn column(c: &mut Cursor<'_>) -> Result<(Column, bool), Status> {
     let name = c.name()?;
     let ty = column_type(c)?;
-    let mut column = Column {
-        name,
-        ty,
-        not_null: false,
-        allows_commit_timestamp: false,
-    };
+    let mut column = Column { name, ty, not_null: false, allows_commit_timestamp: false };
     let mut is_key = false;
     loop {
         if c.keywords(&["NOT", "NULL"]) {
@@ -179,10 +157,7 @@ fn column_type(c: &mut Cursor<'_>) -> Result<Type, Status> {
             c.need_symbol("<")?;
             let element = column_type(c)?;
             c.need_symbol(">")?;
-            return Ok(Type {
-                array_element_type: Some(Box::new(element)),
-                ..simple(TypeCode::Array)
-            });
+            return Ok(Type { array_element_type: Some(Box::new(element)), ..simple(TypeCode::Array) });
         }
         _ => return Err(c.unsupported(&format!("column type {name}"))),
     };
@@ -226,9 +201,7 @@ mod tests {
             Id INT64 NOT NULL, Name STRING(MAX), Tags ARRAY<STRING(20)>,
             At TIMESTAMP OPTIONS (allow_commit_timestamp = true),
         ) PRIMARY KEY (Name DESC, Id)";
-        let Ddl::CreateTable { table, .. } = parse(sql).unwrap() else {
-            panic!()
-        };
+        let Ddl::CreateTable { table, .. } = parse(sql).unwrap() else { panic!() };
         assert_eq!((table.name.as_str(), table.columns.len()), ("Users", 4));
         assert_eq!(table.key, [(1, true), (0, false)]);
         assert!(table.columns[0].not_null && table.columns[3].allows_commit_timestamp);

@@ -25,30 +25,19 @@ pub(super) fn table_of(statement: &Statement) -> Result<&str, Status> {
     match statement {
         Statement::Insert(insert) => Ok(&insert.table),
         Statement::Update { table, .. } | Statement::Delete { table, .. } => Ok(table),
-        Statement::Select(_) => Err(invalid(
-            "sim: unsupported SQL: a query where DML is expected",
-        )),
+        Statement::Select(_) => Err(invalid("sim: unsupported SQL: a query where DML is expected")),
     }
 }
 
-pub(super) fn plan(
-    view: &View<'_>,
-    statement: &Statement,
-    params: &Params<'_>,
-) -> Result<Plan, Status> {
+pub(super) fn plan(view: &View<'_>, statement: &Statement, params: &Params<'_>) -> Result<Plan, Status> {
     match statement {
         Statement::Insert(insert) => plan_insert(view, insert, params),
         Statement::Update { set, filter, .. } => {
             let filter = Filter::new(view.table, filter, params)?;
             let columns = columns(view.table, set.iter().map(|(name, _)| name))?;
-            if let Some(at) = columns
-                .iter()
-                .find(|at| view.table.key.iter().any(|(key, _)| key == *at))
-            {
+            if let Some(at) = columns.iter().find(|at| view.table.key.iter().any(|(key, _)| key == *at)) {
                 let name = &view.table.columns[*at].name;
-                return Err(invalid(format!(
-                    "Cannot UPDATE value on key column {name}."
-                )));
+                return Err(invalid(format!("Cannot UPDATE value on key column {name}.")));
             }
             plan_over(view, &filter, |row| {
                 let mut new = row.to_vec();
@@ -59,25 +48,14 @@ pub(super) fn plan(
                 Ok(Some(new.into()))
             })
         }
-        Statement::Delete { filter, .. } => {
-            plan_over(view, &Filter::new(view.table, filter, params)?, |_| {
-                Ok(None)
-            })
-        }
+        Statement::Delete { filter, .. } => plan_over(view, &Filter::new(view.table, filter, params)?, |_| Ok(None)),
         Statement::Select(_) => table_of(statement).map(|_| Plan::default()),
     }
 }
 
 /// Changes each row that the filter holds for.
-fn plan_over(
-    view: &View<'_>,
-    filter: &Filter,
-    change: impl Fn(&[Value]) -> Result<Option<Row>, Status>,
-) -> Result<Plan, Status> {
-    let mut plan = Plan {
-        read: vec![filter.span.clone()],
-        ..Plan::default()
-    };
+fn plan_over(view: &View<'_>, filter: &Filter, change: impl Fn(&[Value]) -> Result<Option<Row>, Status>) -> Result<Plan, Status> {
+    let mut plan = Plan { read: vec![filter.span.clone()], ..Plan::default() };
     for (key, row) in view.scan(&filter.span, usize::MAX) {
         if filter.holds(&row) {
             plan.writes.insert(key, change(&row)?);
@@ -116,10 +94,7 @@ fn plan_insert(view: &View<'_>, insert: &Insert, params: &Params<'_>) -> Result<
     Ok(plan)
 }
 
-fn columns<'a>(
-    table: &Table,
-    names: impl Iterator<Item = &'a String>,
-) -> Result<Vec<usize>, Status> {
+fn columns<'a>(table: &Table, names: impl Iterator<Item = &'a String>) -> Result<Vec<usize>, Status> {
     let mut out = Vec::new();
     for name in names {
         let at = table.column(name)?;
@@ -133,10 +108,7 @@ fn columns<'a>(
 
 /// A whole row from some columns; the others come from `old` or are NULL.
 fn fill(table: &Table, columns: &[usize], values: &[Value], old: Option<&Row>) -> Vec<Value> {
-    let mut row = old.map_or_else(
-        || vec![value::null(); table.columns.len()],
-        |old| old.to_vec(),
-    );
+    let mut row = old.map_or_else(|| vec![value::null(); table.columns.len()], |old| old.to_vec());
     for (at, value) in columns.iter().zip(values) {
         row[*at] = value.clone();
     }
@@ -149,10 +121,7 @@ fn check_row(table: &Table, row: &[Value]) -> Result<(), Status> {
             let text = format!("{} must not be NULL in table {}.", column.name, table.name);
             return Err(failed_precondition(text));
         }
-        if value::is_commit_timestamp(value)
-            && !column.allows_commit_timestamp
-            && column.ty.code == 4
-        {
+        if value::is_commit_timestamp(value) && !column.allows_commit_timestamp && column.ty.code == 4 {
             let text = format!(
                 "Cannot write commit timestamp because the allow_commit_timestamp column option is not set to true for \
                  column {}.",
@@ -171,21 +140,11 @@ fn shown_key(table: &Table, row: &[Value]) -> String {
         Some(Kind::BoolValue(b)) => b.to_string(),
         _ => "NULL".into(),
     };
-    format!(
-        "[{}]",
-        table.key.iter().map(part).collect::<Vec<_>>().join(",")
-    )
+    format!("[{}]", table.key.iter().map(part).collect::<Vec<_>>().join(","))
 }
 
 fn already_exists(table: &Table, row: &[Value]) -> Status {
-    Status::new(
-        Code::AlreadyExists,
-        format!(
-            "Row {} in table {} already exists",
-            shown_key(table, row),
-            table.name
-        ),
-    )
+    Status::new(Code::AlreadyExists, format!("Row {} in table {} already exists", shown_key(table, row), table.name))
 }
 
 /// The kinds of mutation that write rows.
@@ -198,55 +157,32 @@ pub(super) enum WriteKind {
 }
 
 /// Applies a mutation to what the transaction has written to the table so far. Returns the number of values written.
-pub(super) fn write(
-    table: &Table,
-    at: u64,
-    overlay: &mut Overlay,
-    kind: WriteKind,
-    write: &Write,
-) -> Result<i64, Status> {
+pub(super) fn write(table: &Table, at: u64, overlay: &mut Overlay, kind: WriteKind, write: &Write) -> Result<i64, Status> {
     let columns = columns(table, write.columns.iter())?;
     if let Some((missing, _)) = table.key.iter().find(|(key, _)| !columns.contains(key)) {
         let column = &table.columns[*missing].name;
-        return Err(failed_precondition(format!(
-            "Key column {column} of table {} must be specified.",
-            table.name
-        )));
+        return Err(failed_precondition(format!("Key column {column} of table {} must be specified.", table.name)));
     }
     let mut count = 0;
     for list in &write.values {
         if list.values.len() != columns.len() {
-            return Err(invalid(
-                "Mutation has mismatched number of columns and values.",
-            ));
+            return Err(invalid("Mutation has mismatched number of columns and values."));
         }
         for (value, at) in list.values.iter().zip(&columns) {
             let column = &table.columns[*at];
             if !value::fits(value, &column.ty) {
-                let text = format!(
-                    "Invalid value for column {} in table {}.",
-                    column.name, table.name
-                );
+                let text = format!("Invalid value for column {} in table {}.", column.name, table.name);
                 return Err(failed_precondition(text));
             }
         }
         let mut new = fill(table, &columns, &list.values, None);
         let key = table.key_of(&new);
-        let old = View {
-            table,
-            at,
-            overlay: Some(overlay),
-        }
-        .get(&key)
-        .cloned();
+        let old = View { table, at, overlay: Some(overlay) }.get(&key).cloned();
         match (kind, &old) {
             (WriteKind::Insert, Some(_)) => return Err(already_exists(table, &new)),
             (WriteKind::Update, None) => {
                 let key = shown_key(table, &new);
-                let text = format!(
-                    "Row {key} in table {} is missing. Row cannot be updated.",
-                    table.name
-                );
+                let text = format!("Row {key} in table {} is missing. Row cannot be updated.", table.name);
                 return Err(Status::new(Code::NotFound, text));
             }
             (WriteKind::Update | WriteKind::InsertOrUpdate, Some(old)) => {
@@ -262,21 +198,10 @@ pub(super) fn write(
 }
 
 /// Applies a delete mutation; rows that do not exist are fine.
-pub(super) fn delete(
-    table: &Table,
-    at: u64,
-    overlay: &mut Overlay,
-    keys: &KeySet,
-) -> Result<i64, Status> {
+pub(super) fn delete(table: &Table, at: u64, overlay: &mut Overlay, keys: &KeySet) -> Result<i64, Status> {
     let mut count = 0;
     for span in table.spans(keys)? {
-        for (key, _) in (View {
-            table,
-            at,
-            overlay: Some(overlay),
-        })
-        .scan(&span, usize::MAX)
-        {
+        for (key, _) in (View { table, at, overlay: Some(overlay) }).scan(&span, usize::MAX) {
             overlay.insert(key, None);
             count += 1;
         }

@@ -23,17 +23,9 @@ pub(super) struct Params<'a> {
 impl Params<'_> {
     fn get(&self, name: &str) -> Result<(Value, Option<Type>), Status> {
         let named = |(other, _): &(&String, &Value)| other.eq_ignore_ascii_case(name);
-        let value = self
-            .values
-            .and_then(|s| s.fields.iter().find(named))
-            .map(|(_, value)| value.clone());
-        let value =
-            value.ok_or_else(|| invalid(format!("No parameter found for binding: {name}")))?;
-        let ty = self
-            .types
-            .iter()
-            .find(|(other, _)| other.eq_ignore_ascii_case(name))
-            .map(|(_, ty)| ty.clone());
+        let value = self.values.and_then(|s| s.fields.iter().find(named)).map(|(_, value)| value.clone());
+        let value = value.ok_or_else(|| invalid(format!("No parameter found for binding: {name}")))?;
+        let ty = self.types.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, ty)| ty.clone());
         if let Some(ty) = &ty
             && !value::fits(&value, ty)
         {
@@ -50,37 +42,22 @@ fn inferred(value: &Value) -> Type {
         Some(Kind::NumberValue(_)) => simple(TypeCode::Float64),
         Some(Kind::StringValue(_)) => simple(TypeCode::String),
         Some(Kind::ListValue(list)) => {
-            let element = list
-                .values
-                .first()
-                .map_or_else(|| simple(TypeCode::Int64), inferred);
-            Type {
-                array_element_type: Some(Box::new(element)),
-                ..simple(TypeCode::Array)
-            }
+            let element = list.values.first().map_or_else(|| simple(TypeCode::Int64), inferred);
+            Type { array_element_type: Some(Box::new(element)), ..simple(TypeCode::Array) }
         }
         _ => simple(TypeCode::Int64),
     }
 }
 
 /// The value of an expression and its type, if it has one of its own.
-pub(super) fn eval(
-    expr: &Expr,
-    row: Option<(&Table, &[Value])>,
-    params: &Params<'_>,
-) -> Result<(Value, Option<Type>), Status> {
+pub(super) fn eval(expr: &Expr, row: Option<(&Table, &[Value])>, params: &Params<'_>) -> Result<(Value, Option<Type>), Status> {
     match expr {
         Expr::Literal(literal, code) => Ok((literal.clone(), Some(simple(*code)))),
         Expr::Param(name) => params.get(name),
-        Expr::CommitTimestamp => Ok((
-            value::text("spanner.commit_timestamp()"),
-            Some(simple(TypeCode::Timestamp)),
-        )),
+        Expr::CommitTimestamp => Ok((value::text("spanner.commit_timestamp()"), Some(simple(TypeCode::Timestamp)))),
         Expr::Column(name) => {
             let (table, row) = row.ok_or_else(|| invalid(format!("Unrecognized name: {name}")))?;
-            let at = table
-                .column(name)
-                .map_err(|_| invalid(format!("Unrecognized name: {name}")))?;
+            let at = table.column(name).map_err(|_| invalid(format!("Unrecognized name: {name}")))?;
             Ok((row[at].clone(), Some(table.columns[at].ty.clone())))
         }
         Expr::Add(a, b) => sum(eval(a, row, params)?, eval(b, row, params)?, 1),
@@ -88,23 +65,14 @@ pub(super) fn eval(
     }
 }
 
-fn sum(
-    a: (Value, Option<Type>),
-    b: (Value, Option<Type>),
-    sign: i64,
-) -> Result<(Value, Option<Type>), Status> {
+fn sum(a: (Value, Option<Type>), b: (Value, Option<Type>), sign: i64) -> Result<(Value, Option<Type>), Status> {
     let ty = a.1.or(b.1);
     if value::is_null(&a.0) || value::is_null(&b.0) {
         return Ok((value::null(), ty));
     }
     if let (Some(x), Some(y)) = (value::as_int(&a.0), value::as_int(&b.0)) {
         let sum = y.checked_mul(sign).and_then(|y| x.checked_add(y));
-        let sum = sum.ok_or_else(|| {
-            Status::new(
-                crate::Code::OutOfRange,
-                format!("int64 overflow: {x} + {sign} * {y}"),
-            )
-        })?;
+        let sum = sum.ok_or_else(|| Status::new(crate::Code::OutOfRange, format!("int64 overflow: {x} + {sign} * {y}")))?;
         return Ok((value::int(sum), ty));
     }
     #[allow(clippy::cast_precision_loss)]
@@ -115,9 +83,7 @@ fn sum(
     match (number(&a.0), number(&b.0)) {
         #[allow(clippy::cast_precision_loss)]
         (Some(x), Some(y)) => {
-            let sum = Value {
-                kind: Some(Kind::NumberValue(x + sign as f64 * y)),
-            };
+            let sum = Value { kind: Some(Kind::NumberValue(x + sign as f64 * y)) };
             Ok((sum, Some(simple(TypeCode::Float64))))
         }
         _ => Err(invalid("sim: unsupported SQL: + and - need numbers")),
@@ -125,22 +91,13 @@ fn sum(
 }
 
 /// The value of an expression for a column: coerced to its type and checked.
-pub(super) fn eval_for(
-    expr: &Expr,
-    table: &Table,
-    column: usize,
-    row: Option<&[Value]>,
-    params: &Params<'_>,
-) -> Result<Value, Status> {
+pub(super) fn eval_for(expr: &Expr, table: &Table, column: usize, row: Option<&[Value]>, params: &Params<'_>) -> Result<Value, Status> {
     let (value, _) = eval(expr, row.map(|row| (table, row)), params)?;
     let column = &table.columns[column];
     let value = value::coerce(value, &column.ty);
     if !value::fits(&value, &column.ty) {
         let code = TypeCode::try_from(column.ty.code).map_or("?", |code| code.as_str_name());
-        return Err(invalid(format!(
-            "Value of column {} has a type other than {code}.",
-            column.name
-        )));
+        return Err(invalid(format!("Value of column {} has a type other than {code}.", column.name)));
     }
     Ok(value)
 }
@@ -158,61 +115,35 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    pub(super) fn new(
-        table: &Table,
-        conditions: &[Condition],
-        params: &Params<'_>,
-    ) -> Result<Self, Status> {
+    pub(super) fn new(table: &Table, conditions: &[Condition], params: &Params<'_>) -> Result<Self, Status> {
         let mut out = Vec::with_capacity(conditions.len());
         for condition in conditions {
-            let at = table
-                .column(&condition.column)
-                .map_err(|_| invalid(format!("Unrecognized name: {}", condition.column)))?;
+            let at = table.column(&condition.column).map_err(|_| invalid(format!("Unrecognized name: {}", condition.column)))?;
             let ty = table.columns[at].ty.clone();
             let values = if condition.compare == Compare::InUnnest {
-                list(&condition.with, params)?
-                    .into_iter()
-                    .map(|v| value::coerce(v, &ty))
-                    .collect()
+                list(&condition.with, params)?.into_iter().map(|v| value::coerce(v, &ty)).collect()
             } else {
-                let values = condition
-                    .with
-                    .iter()
-                    .map(|expr| eval_for(expr, table, at, None, params));
+                let values = condition.with.iter().map(|expr| eval_for(expr, table, at, None, params));
                 values.collect::<Result<Vec<_>, _>>()?
             };
             if values.iter().any(|v| !value::fits(v, &ty)) {
-                return Err(invalid(format!(
-                    "A value compared with {} has another type.",
-                    condition.column
-                )));
+                return Err(invalid(format!("A value compared with {} has another type.", condition.column)));
             }
             out.push((at, ty, condition.compare, values));
         }
         let point = table.key.iter().map(|(column, descending)| {
-            let equal = |(at, _, compare, _): &&(usize, Type, Compare, Vec<Value>)| {
-                at == column && *compare == Compare::Equal
-            };
+            let equal = |(at, _, compare, _): &&(usize, Type, Compare, Vec<Value>)| at == column && *compare == Compare::Equal;
             let (_, ty, _, values) = out.iter().find(equal)?;
             Some(value::key_part(values.first()?, ty, *descending))
         });
-        let span = point
-            .collect::<Option<Vec<_>>>()
-            .map_or_else(Span::all, Span::Point);
-        Ok(Filter {
-            conditions: out,
-            span,
-        })
+        let span = point.collect::<Option<Vec<_>>>().map_or_else(Span::all, Span::Point);
+        Ok(Filter { conditions: out, span })
     }
 
     pub(super) fn holds(&self, row: &[Value]) -> bool {
         self.conditions.iter().all(|(at, ty, compare, values)| {
             let own = &row[*at];
-            let is = |test: fn(std::cmp::Ordering) -> bool| {
-                values
-                    .iter()
-                    .any(|v| value::compare(own, v, ty).is_some_and(test))
-            };
+            let is = |test: fn(std::cmp::Ordering) -> bool| values.iter().any(|v| value::compare(own, v, ty).is_some_and(test));
             match compare {
                 Compare::IsNull => value::is_null(own),
                 Compare::IsNotNull => !value::is_null(own),
@@ -242,10 +173,7 @@ pub(super) fn constants(items: &Items, params: &Params<'_>) -> Result<(Vec<Field
     let items = match items {
         Items::All => return Err(invalid("SELECT * must have a FROM clause")),
         Items::Count { name } => {
-            return Ok((
-                vec![field(name, &simple(TypeCode::Int64))],
-                vec![value::int(1)].into(),
-            ));
+            return Ok((vec![field(name, &simple(TypeCode::Int64))], vec![value::int(1)].into()));
         }
         Items::List(items) => items,
     };
@@ -262,18 +190,13 @@ pub(super) fn constants(items: &Items, params: &Params<'_>) -> Result<(Vec<Field
 type Projection = (Vec<usize>, Vec<Field>);
 
 /// Columns and their fields, when a SELECT lists nothing else: then rows need not be copied.
-pub(super) fn plain_columns(
-    table: &Table,
-    items: &[(Expr, String)],
-) -> Result<Option<Projection>, Status> {
+pub(super) fn plain_columns(table: &Table, items: &[(Expr, String)]) -> Result<Option<Projection>, Status> {
     let (mut projection, mut fields) = (Vec::new(), Vec::new());
     for (expr, name) in items {
         let Expr::Column(column) = expr else {
             return Ok(None);
         };
-        let at = table
-            .column(column)
-            .map_err(|_| invalid(format!("Unrecognized name: {column}")))?;
+        let at = table.column(column).map_err(|_| invalid(format!("Unrecognized name: {column}")))?;
         projection.push(at);
         fields.push(field(name, &table.columns[at].ty));
     }
@@ -294,15 +217,7 @@ pub(super) fn computed(
         let (value, ty) = eval(expr, Some((table, rows.first().unwrap_or(&nulls))), params)?;
         fields.push(field(name, &ty.unwrap_or_else(|| inferred(&value))));
     }
-    let value = |(expr, _): &(Expr, String), row: &Row| {
-        eval(expr, Some((table, row)), params).map(|(v, _)| v)
-    };
-    let compute = |row: &Row| {
-        items
-            .iter()
-            .map(|item| value(item, row))
-            .collect::<Result<Vec<_>, _>>()
-            .map(Row::from)
-    };
+    let value = |(expr, _): &(Expr, String), row: &Row| eval(expr, Some((table, row)), params).map(|(v, _)| v);
+    let compute = |row: &Row| items.iter().map(|item| value(item, row)).collect::<Result<Vec<_>, _>>().map(Row::from);
     Ok((fields, rows.iter().map(compute).collect::<Result<_, _>>()?))
 }

@@ -18,10 +18,7 @@ pub(super) enum Token {
 }
 
 /// Longer ones first, so that `<=` is not read as `<`.
-const SYMBOLS: &[&str] = &[
-    "<=", ">=", "<>", "!=", "||", "(", ")", ",", "*", "=", "<", ">", "+", "-", ".", ";", "@", "{",
-    "}",
-];
+const SYMBOLS: &[&str] = &["<=", ">=", "<>", "!=", "||", "(", ")", ",", "*", "=", "<", ">", "+", "-", ".", ";", "@", "{", "}"];
 
 /// Splits a statement into tokens; `Err` holds what is not understood.
 fn tokens(sql: &str) -> Result<Vec<Token>, String> {
@@ -30,53 +27,30 @@ fn tokens(sql: &str) -> Result<Vec<Token>, String> {
     while let Some(first) = rest.chars().next() {
         let (token, len) = match first {
             '-' if rest.starts_with("--") => {
-                rest = rest
-                    .split_once('\n')
-                    .map_or("", |(_, rest)| rest)
-                    .trim_start();
+                rest = rest.split_once('\n').map_or("", |(_, rest)| rest).trim_start();
                 continue;
             }
             '#' => {
-                rest = rest
-                    .split_once('\n')
-                    .map_or("", |(_, rest)| rest)
-                    .trim_start();
+                rest = rest.split_once('\n').map_or("", |(_, rest)| rest).trim_start();
                 continue;
             }
             '/' if rest.starts_with("/*") => {
-                rest = rest
-                    .split_once("*/")
-                    .ok_or("a comment without end")?
-                    .1
-                    .trim_start();
+                rest = rest.split_once("*/").ok_or("a comment without end")?.1.trim_start();
                 continue;
             }
             '\'' | '"' => quoted(rest, first).map(|(text, len)| (Token::Text(text), len))?,
             'b' | 'B' if rest[1..].starts_with(['\'', '"']) => {
-                let quote = if rest[1..].starts_with('\'') {
-                    '\''
-                } else {
-                    '"'
-                };
-                quoted(&rest[1..], quote)
-                    .map(|(text, len)| (Token::Bytes(text.into_bytes()), len + 1))?
+                let quote = if rest[1..].starts_with('\'') { '\'' } else { '"' };
+                quoted(&rest[1..], quote).map(|(text, len)| (Token::Bytes(text.into_bytes()), len + 1))?
             }
-            '`' => {
-                quoted(rest, '`').map(|(text, len)| (Token::Word { text, quoted: true }, len))?
-            }
+            '`' => quoted(rest, '`').map(|(text, len)| (Token::Word { text, quoted: true }, len))?,
             '@' if rest[1..].starts_with(|c: char| c.is_alphabetic() || c == '_') => {
                 let name = word(&rest[1..]);
                 (Token::Param(name.into()), name.len() + 1)
             }
             c if c.is_alphabetic() || c == '_' => {
                 let text = word(rest);
-                (
-                    Token::Word {
-                        text: text.into(),
-                        quoted: false,
-                    },
-                    text.len(),
-                )
+                (Token::Word { text: text.into(), quoted: false }, text.len())
             }
             c if c.is_ascii_digit() => number(rest)?,
             _ => {
@@ -92,33 +66,23 @@ fn tokens(sql: &str) -> Result<Vec<Token>, String> {
 }
 
 fn word(text: &str) -> &str {
-    let end = text
-        .find(|c: char| !c.is_alphanumeric() && c != '_')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
     &text[..end]
 }
 
 fn number(text: &str) -> Result<(Token, usize), String> {
-    let mut end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let mut end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     if text[end..].starts_with(['e', 'E']) {
         let exponent = &text[end + 1..];
         let sign = usize::from(exponent.starts_with(['+', '-']));
-        let digits = exponent[sign..]
-            .bytes()
-            .take_while(u8::is_ascii_digit)
-            .count();
+        let digits = exponent[sign..].bytes().take_while(u8::is_ascii_digit).count();
         end += 1 + sign + digits;
     }
     let number = &text[..end];
     if let Ok(n) = number.parse() {
         return Ok((Token::Int(n), end));
     }
-    number
-        .parse()
-        .map(|n| (Token::Float(n), end))
-        .map_err(|_| format!("the number {number}"))
+    number.parse().map(|n| (Token::Float(n), end)).map_err(|_| format!("the number {number}"))
 }
 
 /// The text between two quotes, and the length with them.
@@ -151,12 +115,7 @@ pub(super) struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// `what` is "SQL" or "DDL".
     pub(super) fn new(sql: &'a str, what: &'static str) -> Result<Self, Status> {
-        let mut cursor = Cursor {
-            sql,
-            what,
-            tokens: Vec::new(),
-            at: 0,
-        };
+        let mut cursor = Cursor { sql, what, tokens: Vec::new(), at: 0 };
         cursor.tokens = tokens(sql).map_err(|e| cursor.unsupported(&e))?;
         Ok(cursor)
     }
@@ -166,10 +125,7 @@ impl<'a> Cursor<'a> {
         if sql.len() < self.sql.len() {
             sql.push('…');
         }
-        Status::new(
-            Code::InvalidArgument,
-            format!("sim: unsupported {} ({why}): {sql}", self.what),
-        )
+        Status::new(Code::InvalidArgument, format!("sim: unsupported {} ({why}): {sql}", self.what))
     }
 
     pub(super) fn peek(&self) -> Option<&Token> {
@@ -210,19 +166,11 @@ impl<'a> Cursor<'a> {
     }
 
     pub(super) fn need_keyword(&mut self, keyword: &str) -> Result<(), Status> {
-        if self.keyword(keyword) {
-            Ok(())
-        } else {
-            Err(self.unsupported(&format!("expected {keyword}")))
-        }
+        if self.keyword(keyword) { Ok(()) } else { Err(self.unsupported(&format!("expected {keyword}"))) }
     }
 
     pub(super) fn need_symbol(&mut self, symbol: &str) -> Result<(), Status> {
-        if self.symbol(symbol) {
-            Ok(())
-        } else {
-            Err(self.unsupported(&format!("expected {symbol:?}")))
-        }
+        if self.symbol(symbol) { Ok(()) } else { Err(self.unsupported(&format!("expected {symbol:?}"))) }
     }
 
     pub(super) fn name(&mut self) -> Result<String, Status> {
@@ -246,11 +194,7 @@ impl<'a> Cursor<'a> {
     /// Checks that nothing follows but semicolons.
     pub(super) fn end(&mut self) -> Result<(), Status> {
         while self.symbol(";") {}
-        if self.peek().is_some() {
-            Err(self.unsupported("something follows the end"))
-        } else {
-            Ok(())
-        }
+        if self.peek().is_some() { Err(self.unsupported("something follows the end")) } else { Ok(()) }
     }
 }
 
@@ -261,9 +205,7 @@ mod tests {
 
     #[test]
     fn statements_split_into_tokens() {
-        let tokens =
-            tokens("SELECT `a`, 'it\\'s' /* x */ FROM t -- end\n WHERE b<=@p AND c = 1.5e3")
-                .unwrap();
+        let tokens = tokens("SELECT `a`, 'it\\'s' /* x */ FROM t -- end\n WHERE b<=@p AND c = 1.5e3").unwrap();
         assert_eq!(tokens.len(), 14);
         assert_eq!(tokens[3], Token::Text("it's".into()));
         assert_eq!(tokens[8], Token::Symbol("<="));
@@ -273,17 +215,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_an_error_and_not_a_panic() {
-        for sql in [
-            "'open",
-            "/* open",
-            "a ? b",
-            "b",
-            "@",
-            "1e",
-            "99999999999999999999999",
-            "'\\q'",
-            "é€",
-        ] {
+        for sql in ["'open", "/* open", "a ? b", "b", "@", "1e", "99999999999999999999999", "'\\q'", "é€"] {
             let _ = tokens(sql);
         }
         assert!(tokens("SELECT ?").is_err());

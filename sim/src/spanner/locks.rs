@@ -19,20 +19,12 @@ impl State {
 
     pub(super) fn lock_for(&self, table: &str, key: &Key) -> Lock {
         let whole = self.behaviour.one_transaction_per_database;
-        if whole {
-            Lock::Database
-        } else {
-            Lock::Row(table.to_ascii_lowercase(), key.clone())
-        }
+        if whole { Lock::Database } else { Lock::Row(table.to_ascii_lowercase(), key.clone()) }
     }
 
     /// With conflicts per database, reads lock as well.
     pub(super) fn lock_for_read(&mut self, id: &[u8]) -> Result<(), Status> {
-        if self.behaviour.one_transaction_per_database {
-            self.lock(id, Lock::Database)
-        } else {
-            Ok(())
-        }
+        if self.behaviour.one_transaction_per_database { self.lock(id, Lock::Database) } else { Ok(()) }
     }
 
     fn lock(&mut self, id: &[u8], wanted: Lock) -> Result<(), Status> {
@@ -55,28 +47,14 @@ impl State {
     }
 
     /// Makes a lock free, by aborting a holder that does nothing. Returns whether `id` holds it already.
-    pub(super) fn free_lock(
-        &mut self,
-        database: &str,
-        wanted: &Lock,
-        id: &[u8],
-    ) -> Result<bool, Status> {
-        let Some(holder) = self
-            .databases
-            .get(database)
-            .and_then(|d| d.locks.get(wanted))
-            .cloned()
-        else {
+    pub(super) fn free_lock(&mut self, database: &str, wanted: &Lock, id: &[u8]) -> Result<bool, Status> {
+        let Some(holder) = self.databases.get(database).and_then(|d| d.locks.get(wanted)).cloned() else {
             return Ok(false);
         };
         if holder == id {
             return Ok(true);
         }
-        if self
-            .txns
-            .get(&holder)
-            .is_some_and(|txn| txn.last_used.elapsed() < IDLE)
-        {
+        if self.txns.get(&holder).is_some_and(|txn| txn.last_used.elapsed() < IDLE) {
             return Err(aborted());
         }
         self.end(&holder, TxnState::Aborted);

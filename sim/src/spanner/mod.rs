@@ -49,12 +49,7 @@ pub(crate) struct Behaviour {
 
 impl Default for Behaviour {
     fn default() -> Self {
-        Behaviour {
-            sessions_per_batch: 100,
-            rows_per_message: 100,
-            commit_asks_for_retry: false,
-            one_transaction_per_database: false,
-        }
+        Behaviour { sessions_per_batch: 100, rows_per_message: 100, commit_asks_for_retry: false, one_transaction_per_database: false }
     }
 }
 
@@ -120,9 +115,7 @@ impl Spanner {
             ended_txns: VecDeque::new(),
             operations: BTreeMap::new(),
         };
-        Spanner {
-            state: Mutex::new(state),
-        }
+        Spanner { state: Mutex::new(state) }
     }
 
     /// Creates a database, and its instance if it is missing.
@@ -148,18 +141,11 @@ impl Spanner {
 
     /// Answers one request.
     pub(crate) fn answer(&self, path: &str, message: Bytes) -> Result<Reply, Status> {
-        let (service, method) = path
-            .strip_prefix('/')
-            .and_then(|p| p.split_once('/'))
-            .unwrap_or((path, ""));
+        let (service, method) = path.strip_prefix('/').and_then(|p| p.split_once('/')).unwrap_or((path, ""));
         match service {
             "google.spanner.v1.Spanner" => self.spanner(method, message),
-            "google.spanner.admin.database.v1.DatabaseAdmin" => {
-                lock(&self.state).database_admin(method, message)
-            }
-            "google.spanner.admin.instance.v1.InstanceAdmin" => {
-                lock(&self.state).instance_admin(method, message)
-            }
+            "google.spanner.admin.database.v1.DatabaseAdmin" => lock(&self.state).database_admin(method, message),
+            "google.spanner.admin.instance.v1.InstanceAdmin" => lock(&self.state).instance_admin(method, message),
             "google.longrunning.Operations" => lock(&self.state).operations(method, message),
             _ => Err(unimplemented(path)),
         }
@@ -181,16 +167,12 @@ impl Spanner {
             "Read" => state.read(&decode(message)?)?.unary(),
             "StreamingRead" => {
                 let request: v1::ReadRequest = decode(message)?;
-                Ok(state
-                    .read(&request)?
-                    .stream(&request.resume_token, state.behaviour.rows_per_message))
+                Ok(state.read(&request)?.stream(&request.resume_token, state.behaviour.rows_per_message))
             }
             "ExecuteSql" => state.execute_sql(&decode(message)?)?.unary(),
             "ExecuteStreamingSql" => {
                 let request: v1::ExecuteSqlRequest = decode(message)?;
-                Ok(state
-                    .execute_sql(&request)?
-                    .stream(&request.resume_token, state.behaviour.rows_per_message))
+                Ok(state.execute_sql(&request)?.stream(&request.resume_token, state.behaviour.rows_per_message))
             }
             "ExecuteBatchDml" => state.execute_batch_dml(&decode(message)?),
             "PartitionQuery" => state.partition_query(&decode(message)?),
@@ -203,18 +185,14 @@ impl Spanner {
 impl State {
     /// A timestamp later than all before it.
     fn tick(&mut self) -> u64 {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_micros());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros());
         self.clock = u64::try_from(now).unwrap_or(0).max(self.clock + 1);
         self.clock
     }
 
     /// The time of a strong read: not before any commit so far.
     fn now(&mut self) -> u64 {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_micros());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros());
         self.clock = u64::try_from(now).unwrap_or(0).max(self.clock);
         self.clock
     }
@@ -225,17 +203,13 @@ impl State {
     }
 
     fn database(&mut self, name: &str) -> Result<&mut Database, Status> {
-        self.databases
-            .get_mut(name)
-            .ok_or_else(|| database_not_found(name))
+        self.databases.get_mut(name).ok_or_else(|| database_not_found(name))
     }
 }
 
 impl Database {
     fn table(&self, name: &str) -> Result<&Table, Status> {
-        self.tables
-            .get(&name.to_ascii_lowercase())
-            .ok_or_else(|| table_not_found(name))
+        self.tables.get(&name.to_ascii_lowercase()).ok_or_else(|| table_not_found(name))
     }
 }
 
@@ -252,28 +226,17 @@ fn failed_precondition(text: impl Into<String>) -> Status {
 }
 
 fn unimplemented(what: &str) -> Status {
-    Status::new(
-        Code::Unimplemented,
-        format!("sim: {what} is not served here"),
-    )
+    Status::new(Code::Unimplemented, format!("sim: {what} is not served here"))
 }
 
 fn database_not_found(name: &str) -> Status {
     let kind = "type.googleapis.com/google.spanner.admin.database.v1.Database";
-    Status::new(Code::NotFound, format!("Database not found: {name}")).resource(
-        kind,
-        name,
-        "Database does not exist.",
-    )
+    Status::new(Code::NotFound, format!("Database not found: {name}")).resource(kind, name, "Database does not exist.")
 }
 
 fn session_not_found(name: &str) -> Status {
     let kind = "type.googleapis.com/google.spanner.v1.Session";
-    Status::new(Code::NotFound, format!("Session not found: {name}")).resource(
-        kind,
-        name,
-        "Session does not exist.",
-    )
+    Status::new(Code::NotFound, format!("Session not found: {name}")).resource(kind, name, "Session does not exist.")
 }
 
 fn table_not_found(name: &str) -> Status {

@@ -26,10 +26,7 @@ pub(super) struct Partition {
 impl Partition {
     /// The partition that a query asks for; its token must have been made for the same query.
     pub(super) fn of_query(request: &v1::ExecuteSqlRequest) -> Result<Option<Self>, Status> {
-        Partition::parse(
-            &request.partition_token,
-            fingerprint(&request.sql, request.params.as_ref()),
-        )
+        Partition::parse(&request.partition_token, fingerprint(&request.sql, request.params.as_ref()))
     }
 
     pub(super) fn of_read(request: &v1::ReadRequest) -> Result<Option<Self>, Status> {
@@ -44,10 +41,7 @@ impl Partition {
         let parsed = std::str::from_utf8(token).ok().and_then(|token| {
             let mut parts = token.strip_prefix("sim-partition-")?.split('-');
             let (number, of, own) = (parts.next()?, parts.next()?, parts.next()?);
-            let partition = Partition {
-                number: number.parse().ok()?,
-                of: of.parse().ok().filter(|n| *n > 0)?,
-            };
+            let partition = Partition { number: number.parse().ok()?, of: of.parse().ok().filter(|n| *n > 0)? };
             Some((partition, own.parse::<u64>().ok()?))
         });
         match parsed {
@@ -58,10 +52,7 @@ impl Partition {
     }
 
     pub(super) fn of(&self, rows: Vec<Row>) -> Vec<Row> {
-        rows.into_iter()
-            .skip(self.number)
-            .step_by(self.of)
-            .collect()
+        rows.into_iter().skip(self.number).step_by(self.of).collect()
     }
 }
 
@@ -72,33 +63,19 @@ fn read_print(table: &str, columns: &[String], keys: Option<&v1::KeySet>) -> u64
 }
 
 impl State {
-    pub(super) fn partition_query(
-        &mut self,
-        request: &v1::PartitionQueryRequest,
-    ) -> Result<Reply, Status> {
+    pub(super) fn partition_query(&mut self, request: &v1::PartitionQueryRequest) -> Result<Reply, Status> {
         match sql::parse(&request.sql)? {
             Statement::Select(select)
-                if select.limit.is_none()
-                    && select.order.is_empty()
-                    && !matches!(select.items, Items::Count { .. }) => {}
+                if select.limit.is_none() && select.order.is_empty() && !matches!(select.items, Items::Count { .. }) => {}
             _ => {
-                return Err(invalid(
-                    "The query is not root partitionable: it must be a plain SELECT.",
-                ));
+                return Err(invalid("The query is not root partitionable: it must be a plain SELECT."));
             }
         }
         let usage = self.partition_use(&request.session, request.transaction.as_ref())?;
-        Ok(partitions(
-            usage,
-            request.partition_options,
-            fingerprint(&request.sql, request.params.as_ref()),
-        ))
+        Ok(partitions(usage, request.partition_options, fingerprint(&request.sql, request.params.as_ref())))
     }
 
-    pub(super) fn partition_read(
-        &mut self,
-        request: &v1::PartitionReadRequest,
-    ) -> Result<Reply, Status> {
+    pub(super) fn partition_read(&mut self, request: &v1::PartitionReadRequest) -> Result<Reply, Status> {
         let usage = self.partition_use(&request.session, request.transaction.as_ref())?;
         let table = self.database(&usage.database)?.table(&request.table)?;
         table.spans(&request.key_set.clone().unwrap_or_default())?;
@@ -106,47 +83,27 @@ impl State {
         Ok(partitions(usage, request.partition_options, print))
     }
 
-    fn partition_use(
-        &mut self,
-        session: &str,
-        selector: Option<&v1::TransactionSelector>,
-    ) -> Result<Use, Status> {
+    fn partition_use(&mut self, session: &str, selector: Option<&v1::TransactionSelector>) -> Result<Use, Status> {
         let usage = self.select(session, selector)?;
         match usage.kind {
-            Kind::Snapshot {
-                multi_use: true, ..
-            } => Ok(usage),
-            Kind::Snapshot {
-                multi_use: false, ..
-            }
-            | Kind::SingleUseReadWrite => Err(invalid(
+            Kind::Snapshot { multi_use: true, .. } => Ok(usage),
+            Kind::Snapshot { multi_use: false, .. } | Kind::SingleUseReadWrite => Err(invalid(
                 "Partition reads may not be performed in single-use transactions, since the response needs to be \
                  reused.",
             )),
-            Kind::ReadWrite(_) | Kind::PartitionedDml(_) => Err(invalid(
-                "Partitioned reads can only be performed in a read-only transaction.",
-            )),
+            Kind::ReadWrite(_) | Kind::PartitionedDml(_) => {
+                Err(invalid("Partitioned reads can only be performed in a read-only transaction."))
+            }
         }
     }
 }
 
 fn partitions(usage: Use, options: Option<v1::PartitionOptions>, print: u64) -> Reply {
     let most = options.map_or(0, |o| o.max_partitions);
-    let of = if most > 0 {
-        most.min(PARTITIONS)
-    } else {
-        USUAL_PARTITIONS
-    };
+    let of = if most > 0 { most.min(PARTITIONS) } else { USUAL_PARTITIONS };
     let token = |number| format!("sim-partition-{number}-{of}-{print}").into_bytes();
-    let partitions = (0..of)
-        .map(|number| v1::Partition {
-            partition_token: token(number),
-        })
-        .collect();
-    Reply::unary(&v1::PartitionResponse {
-        partitions,
-        transaction: usage.shown,
-    })
+    let partitions = (0..of).map(|number| v1::Partition { partition_token: token(number) }).collect();
+    Reply::unary(&v1::PartitionResponse { partitions, transaction: usage.shown })
 }
 
 #[cfg(test)]
@@ -156,12 +113,8 @@ mod tests {
 
     #[test]
     fn partitions_cover_every_row_once() {
-        let rows: Vec<Row> = (0..7)
-            .map(|n| vec![super::super::value::int(n)].into())
-            .collect();
-        let mut all: Vec<Row> = (0..3)
-            .flat_map(|number| Partition { number, of: 3 }.of(rows.clone()))
-            .collect();
+        let rows: Vec<Row> = (0..7).map(|n| vec![super::super::value::int(n)].into()).collect();
+        let mut all: Vec<Row> = (0..3).flat_map(|number| Partition { number, of: 3 }.of(rows.clone())).collect();
         all.sort_by_key(|row| super::super::value::as_int(&row[0]));
         assert_eq!(all, rows);
     }
@@ -169,10 +122,7 @@ mod tests {
     #[test]
     fn tokens_are_bound_to_their_request() {
         let token = b"sim-partition-1-3-42";
-        assert_eq!(
-            Partition::parse(token, 42).unwrap(),
-            Some(Partition { number: 1, of: 3 })
-        );
+        assert_eq!(Partition::parse(token, 42).unwrap(), Some(Partition { number: 1, of: 3 }));
         assert!(Partition::parse(token, 43).is_err());
         assert!(Partition::parse(b"x", 42).is_err());
         assert!(Partition::parse(b"sim-partition-0-0-42", 42).is_err());

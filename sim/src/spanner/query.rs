@@ -26,10 +26,7 @@ impl State {
     /// Read and StreamingRead.
     pub(super) fn read(&mut self, request: &v1::ReadRequest) -> Result<Outcome, Status> {
         if !request.index.is_empty() && request.index != "PRIMARY_KEY" {
-            return Err(invalid(format!(
-                "sim: unsupported read by index {}",
-                request.index
-            )));
+            return Err(invalid(format!("sim: unsupported read by index {}", request.index)));
         }
         let usage = self.select(&request.session, request.transaction.as_ref())?;
         let outcome = self.read_with(&usage, request);
@@ -41,15 +38,8 @@ impl State {
         if request.columns.is_empty() {
             return Err(invalid("Invalid Read request: no columns."));
         }
-        let projection = request
-            .columns
-            .iter()
-            .map(|name| table.column(name))
-            .collect::<Result<Vec<usize>, Status>>()?;
-        let fields = projection
-            .iter()
-            .map(|at| field(&table.columns[*at].name, &table.columns[*at].ty))
-            .collect();
+        let projection = request.columns.iter().map(|name| table.column(name)).collect::<Result<Vec<usize>, Status>>()?;
+        let fields = projection.iter().map(|at| field(&table.columns[*at].name, &table.columns[*at].ty)).collect();
         let spans = table.spans(&request.key_set.clone().unwrap_or_default())?;
         let partition = Partition::of_read(request)?;
         // A partition's rows are counted before the limit.
@@ -63,42 +53,24 @@ impl State {
         if let Some(partition) = partition {
             rows = partition.of(rows);
         }
-        Ok(Outcome {
-            projection: Some(projection),
-            ..rows_outcome(fields, rows, at)
-        })
+        Ok(Outcome { projection: Some(projection), ..rows_outcome(fields, rows, at) })
     }
 
     /// ExecuteSql and ExecuteStreamingSql.
-    pub(super) fn execute_sql(
-        &mut self,
-        request: &v1::ExecuteSqlRequest,
-    ) -> Result<Outcome, Status> {
+    pub(super) fn execute_sql(&mut self, request: &v1::ExecuteSqlRequest) -> Result<Outcome, Status> {
         let statement = sql::parse(&request.sql)?;
         let usage = self.select(&request.session, request.transaction.as_ref())?;
-        let params = Params {
-            values: request.params.as_ref(),
-            types: &request.param_types,
-        };
+        let params = Params { values: request.params.as_ref(), types: &request.param_types };
         let mode = QueryMode::try_from(request.query_mode).unwrap_or(QueryMode::Normal);
         let outcome = match &statement {
             Statement::Select(select) => self.query(&usage, request, select, &params, mode),
-            _ if mode == QueryMode::Plan => Ok(Outcome {
-                stats: Some(plan()),
-                ..rows_outcome(Vec::new(), Vec::new(), 0)
-            }),
+            _ if mode == QueryMode::Plan => Ok(Outcome { stats: Some(plan()), ..rows_outcome(Vec::new(), Vec::new(), 0) }),
             dml => {
                 let fingerprint = fingerprint(&request.sql, request.params.as_ref());
-                self.dml(&usage, &[(dml, params)], request.seqno, fingerprint)
-                    .map(|(counts, failure)| match failure {
-                        Some(status) => Err(status),
-                        None => Ok(Outcome::rows_changed(
-                            counts
-                                .first()
-                                .copied()
-                                .unwrap_or(RowCount::RowCountExact(0)),
-                        )),
-                    })?
+                self.dml(&usage, &[(dml, params)], request.seqno, fingerprint).map(|(counts, failure)| match failure {
+                    Some(status) => Err(status),
+                    None => Ok(Outcome::rows_changed(counts.first().copied().unwrap_or(RowCount::RowCountExact(0)))),
+                })?
             }
         };
         self.finish(usage, outcome)
@@ -121,18 +93,9 @@ impl State {
             QueryMode::Normal => {}
             QueryMode::Profile | QueryMode::WithStats | QueryMode::WithPlanAndStats => {
                 let rows = value::text(outcome.rows.len().to_string());
-                let stats = [
-                    ("rows_returned", rows),
-                    ("elapsed_time", value::text("1 msecs")),
-                ];
-                let fields = stats
-                    .into_iter()
-                    .map(|(name, value)| (name.to_owned(), value))
-                    .collect();
-                outcome.stats = Some(v1::ResultSetStats {
-                    query_stats: Some(Struct { fields }),
-                    ..plan()
-                });
+                let stats = [("rows_returned", rows), ("elapsed_time", value::text("1 msecs"))];
+                let fields = stats.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+                outcome.stats = Some(v1::ResultSetStats { query_stats: Some(Struct { fields }), ..plan() });
             }
         }
         Ok(outcome)
@@ -148,38 +111,23 @@ impl State {
         let resume = Resume::parse(&request.resume_token)?;
         let Some(name) = &select.table else {
             let (fields, row) = eval::constants(&select.items, params)?;
-            let at = if let Kind::Snapshot { at, .. } = usage.kind {
-                at
-            } else {
-                self.now()
-            };
+            let at = if let Kind::Snapshot { at, .. } = usage.kind { at } else { self.now() };
             return Ok(rows_outcome(fields, vec![row], at));
         };
         let table = self.database(&usage.database)?.table(name)?;
         let filter = eval::Filter::new(table, &select.filter, params)?;
-        let order = select
-            .order
-            .iter()
-            .map(|(column, descending)| Ok((table.column(column)?, *descending)))
-            .collect::<Result<Vec<_>, Status>>()?;
+        let order =
+            select.order.iter().map(|(column, descending)| Ok((table.column(column)?, *descending))).collect::<Result<Vec<_>, Status>>()?;
         let limit = match &select.limit {
             None => usize::MAX,
             Some(limit) => eval::limit(limit, params)?,
         };
-        let (mut rows, at) = self.rows(
-            usage,
-            name,
-            vec![filter.span.clone()],
-            usize::MAX,
-            resume.as_ref(),
-        )?;
+        let (mut rows, at) = self.rows(usage, name, vec![filter.span.clone()], usize::MAX, resume.as_ref())?;
         let table = self.database(&usage.database)?.table(name)?;
         rows.retain(|row| filter.holds(row));
         if !order.is_empty() {
             rows.sort_by_cached_key(|row| {
-                let part = |(at, descending): &(usize, bool)| {
-                    value::key_part(&row[*at], &table.columns[*at].ty, *descending)
-                };
+                let part = |(at, descending): &(usize, bool)| value::key_part(&row[*at], &table.columns[*at].ty, *descending);
                 order.iter().map(part).collect::<Vec<_>>()
             });
         }
@@ -187,27 +135,15 @@ impl State {
         if let Some(partition) = Partition::of_query(request)? {
             rows = partition.of(rows);
         }
-        let all = |projection: Vec<usize>, fields, rows| Outcome {
-            projection: Some(projection),
-            ..rows_outcome(fields, rows, at)
-        };
+        let all = |projection: Vec<usize>, fields, rows| Outcome { projection: Some(projection), ..rows_outcome(fields, rows, at) };
         Ok(match &select.items {
             Items::All => {
-                let fields = table
-                    .columns
-                    .iter()
-                    .map(|c| field(&c.name, &c.ty))
-                    .collect();
+                let fields = table.columns.iter().map(|c| field(&c.name, &c.ty)).collect();
                 all((0..table.columns.len()).collect(), fields, rows)
             }
             Items::Count { name } => {
-                let count: Row =
-                    vec![value::int(i64::try_from(rows.len()).unwrap_or(i64::MAX))].into();
-                rows_outcome(
-                    vec![field(name, &simple(v1::TypeCode::Int64))],
-                    vec![count],
-                    at,
-                )
+                let count: Row = vec![value::int(i64::try_from(rows.len()).unwrap_or(i64::MAX))].into();
+                rows_outcome(vec![field(name, &simple(v1::TypeCode::Int64))], vec![count], at)
             }
             Items::List(items) => match eval::plain_columns(table, items)? {
                 Some((projection, fields)) => all(projection, fields, rows),
@@ -229,44 +165,28 @@ impl State {
         resume: Option<&Resume>,
     ) -> Result<(Vec<Row>, u64), Status> {
         let at = match &usage.kind {
-            Kind::Snapshot {
-                at,
-                multi_use: true,
-            } => *at,
+            Kind::Snapshot { at, multi_use: true } => *at,
             // A resumed single-use stream goes on at the time at which it began.
-            Kind::Snapshot {
-                at,
-                multi_use: false,
-            } => resume.map_or(*at, |r| r.at),
+            Kind::Snapshot { at, multi_use: false } => resume.map_or(*at, |r| r.at),
             Kind::ReadWrite(id) => {
                 self.lock_for_read(id)?;
                 self.remember_read(id, table, &spans);
                 u64::MAX
             }
             Kind::SingleUseReadWrite => {
-                let text =
-                    "Transaction mode for read only single use transaction should be read_only.";
+                let text = "Transaction mode for read only single use transaction should be read_only.";
                 return Err(invalid(text));
             }
             Kind::PartitionedDml(_) => {
-                return Err(invalid(
-                    "PartitionedDml Transactions may only be used to execute DML statements",
-                ));
+                return Err(invalid("PartitionedDml Transactions may only be used to execute DML statements"));
             }
         };
         let view = self.view(usage, table, at)?;
         let rows = match &*spans {
-            [span] => view
-                .scan(span, limit)
-                .into_iter()
-                .map(|(_, row)| row)
-                .collect(),
+            [span] => view.scan(span, limit).into_iter().map(|(_, row)| row).collect(),
             spans => {
                 // Overlapping spans show a row once.
-                let merged: std::collections::BTreeMap<_, _> = spans
-                    .iter()
-                    .flat_map(|span| view.scan(span, usize::MAX))
-                    .collect();
+                let merged: std::collections::BTreeMap<_, _> = spans.iter().flat_map(|span| view.scan(span, usize::MAX)).collect();
                 merged.into_values().take(limit).collect()
             }
         };
@@ -274,22 +194,12 @@ impl State {
     }
 
     pub(super) fn view(&self, usage: &Use, table: &str, at: u64) -> Result<View<'_>, Status> {
-        let database = self
-            .databases
-            .get(&usage.database)
-            .ok_or_else(|| super::database_not_found(&usage.database))?;
+        let database = self.databases.get(&usage.database).ok_or_else(|| super::database_not_found(&usage.database))?;
         let overlay = match &usage.kind {
-            Kind::ReadWrite(id) => self
-                .txns
-                .get(id)
-                .and_then(|txn| txn.writes.get(&table.to_ascii_lowercase())),
+            Kind::ReadWrite(id) => self.txns.get(id).and_then(|txn| txn.writes.get(&table.to_ascii_lowercase())),
             _ => None,
         };
-        Ok(View {
-            table: database.table(table)?,
-            at,
-            overlay,
-        })
+        Ok(View { table: database.table(table)?, at, overlay })
     }
 
     pub(super) fn remember_read(&mut self, id: &[u8], table: &str, spans: &[Span]) {
@@ -299,18 +209,11 @@ impl State {
         };
         let table = table.to_ascii_lowercase();
         if txn.reads.len() + spans.len() > READ_SPANS {
-            let since = txn
-                .reads
-                .iter()
-                .filter(|(t, ..)| *t == table)
-                .map(|(.., at)| *at)
-                .min()
-                .unwrap_or(now);
+            let since = txn.reads.iter().filter(|(t, ..)| *t == table).map(|(.., at)| *at).min().unwrap_or(now);
             txn.reads.retain(|(t, ..)| *t != table);
             txn.reads.push((table, Span::all(), since));
         } else {
-            txn.reads
-                .extend(spans.iter().map(|span| (table.clone(), span.clone(), now)));
+            txn.reads.extend(spans.iter().map(|span| (table.clone(), span.clone(), now)));
         }
     }
 
@@ -336,30 +239,15 @@ impl State {
 }
 
 fn rows_outcome(fields: Vec<Field>, rows: Vec<Row>, at: u64) -> Outcome {
-    Outcome {
-        fields,
-        rows,
-        projection: None,
-        stats: None,
-        transaction: None,
-        undeclared_parameters: None,
-        precommit_token: None,
-        at,
-    }
+    Outcome { fields, rows, projection: None, stats: None, transaction: None, undeclared_parameters: None, precommit_token: None, at }
 }
 
 fn plan() -> v1::ResultSetStats {
-    v1::ResultSetStats {
-        query_plan: Some(v1::QueryPlan::default()),
-        ..v1::ResultSetStats::default()
-    }
+    v1::ResultSetStats { query_plan: Some(v1::QueryPlan::default()), ..v1::ResultSetStats::default() }
 }
 
 pub(super) fn field(name: &str, ty: &v1::Type) -> Field {
-    Field {
-        name: name.to_owned(),
-        r#type: Some(ty.clone()),
-    }
+    Field { name: name.to_owned(), r#type: Some(ty.clone()) }
 }
 
 /// Tells one statement with its parameters from another.

@@ -38,14 +38,9 @@ impl Resume {
         }
         let parsed = std::str::from_utf8(token).ok().and_then(|token| {
             let (at, row) = token.strip_prefix("sim-resume-")?.split_once('-')?;
-            Some(Resume {
-                at: at.parse().ok()?,
-                row: row.parse().ok()?,
-            })
+            Some(Resume { at: at.parse().ok()?, row: row.parse().ok()? })
         });
-        parsed
-            .map(Some)
-            .ok_or_else(|| invalid("Invalid resume token."))
+        parsed.map(Some).ok_or_else(|| invalid("Invalid resume token."))
     }
 
     fn token(at: u64, row: usize) -> Vec<u8> {
@@ -56,10 +51,7 @@ impl Resume {
 impl Outcome {
     /// The outcome of DML.
     pub(super) fn rows_changed(count: RowCount) -> Self {
-        let stats = v1::ResultSetStats {
-            row_count: Some(count),
-            ..v1::ResultSetStats::default()
-        };
+        let stats = v1::ResultSetStats { row_count: Some(count), ..v1::ResultSetStats::default() };
         Outcome {
             fields: Vec::new(),
             rows: Vec::new(),
@@ -74,9 +66,7 @@ impl Outcome {
 
     fn metadata(&mut self) -> v1::ResultSetMetadata {
         v1::ResultSetMetadata {
-            row_type: Some(v1::StructType {
-                fields: std::mem::take(&mut self.fields),
-            }),
+            row_type: Some(v1::StructType { fields: std::mem::take(&mut self.fields) }),
             transaction: self.transaction.take(),
             undeclared_parameters: self.undeclared_parameters.take(),
         }
@@ -91,20 +81,8 @@ impl Outcome {
 
     pub(super) fn result_set(mut self) -> v1::ResultSet {
         let metadata = Some(self.metadata());
-        let rows = self
-            .rows
-            .iter()
-            .map(|row| ListValue {
-                values: self.values(row).collect(),
-            })
-            .collect();
-        v1::ResultSet {
-            metadata,
-            rows,
-            stats: self.stats,
-            precommit_token: self.precommit_token,
-            cache_update: None,
-        }
+        let rows = self.rows.iter().map(|row| ListValue { values: self.values(row).collect() }).collect();
+        v1::ResultSet { metadata, rows, stats: self.stats, precommit_token: self.precommit_token, cache_update: None }
     }
 
     pub(super) fn unary(self) -> Result<Reply, Status> {
@@ -114,10 +92,7 @@ impl Outcome {
     /// The rows as PartialResultSets of `per_message` rows, made as they are sent. A resumed stream begins after the
     /// rows that its token stands for.
     pub(super) fn stream(mut self, resume_token: &[u8], per_message: usize) -> Reply {
-        let resumed = Resume::parse(resume_token)
-            .ok()
-            .flatten()
-            .map_or(0, |r| r.row);
+        let resumed = Resume::parse(resume_token).ok().flatten().map_or(0, |r| r.row);
         let mut metadata = Some(self.metadata());
         let mut next = resumed.min(self.rows.len());
         let mut ended = false;
@@ -126,10 +101,7 @@ impl Outcome {
                 return None;
             }
             let sent = next..(next + per_message).min(self.rows.len());
-            let values = self.rows[sent.clone()]
-                .iter()
-                .flat_map(|row| self.values(row))
-                .collect();
+            let values = self.rows[sent.clone()].iter().flat_map(|row| self.values(row)).collect();
             next = sent.end;
             ended = next == self.rows.len();
             let message = v1::PartialResultSet {
@@ -137,11 +109,7 @@ impl Outcome {
                 values,
                 resume_token: Resume::token(self.at, next),
                 stats: if ended { self.stats.take() } else { None },
-                precommit_token: if ended {
-                    self.precommit_token.take()
-                } else {
-                    None
-                },
+                precommit_token: if ended { self.precommit_token.take() } else { None },
                 last: ended,
                 ..v1::PartialResultSet::default()
             };

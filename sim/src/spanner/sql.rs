@@ -14,15 +14,8 @@ use crate::status::Status;
 pub(super) enum Statement {
     Select(Select),
     Insert(Insert),
-    Update {
-        table: String,
-        set: Vec<(String, Expr)>,
-        filter: Vec<Condition>,
-    },
-    Delete {
-        table: String,
-        filter: Vec<Condition>,
-    },
+    Update { table: String, set: Vec<(String, Expr)>, filter: Vec<Condition> },
+    Delete { table: String, filter: Vec<Condition> },
 }
 
 impl Statement {
@@ -111,10 +104,7 @@ pub(super) fn parse(sql: &str) -> Result<Statement, Status> {
         c.keyword("FROM");
         let table = c.name()?;
         c.need_keyword("WHERE")?;
-        Statement::Delete {
-            table,
-            filter: filter(&mut c)?,
-        }
+        Statement::Delete { table, filter: filter(&mut c)? }
     } else {
         return Err(c.unsupported("only SELECT, INSERT, UPDATE and DELETE"));
     };
@@ -124,18 +114,8 @@ pub(super) fn parse(sql: &str) -> Result<Statement, Status> {
 
 fn select(c: &mut Cursor<'_>) -> Result<Select, Status> {
     let items = items(c)?;
-    let table = if c.keyword("FROM") {
-        Some(c.name()?)
-    } else {
-        None
-    };
-    let mut select = Select {
-        items,
-        table,
-        filter: Vec::new(),
-        order: Vec::new(),
-        limit: None,
-    };
+    let table = if c.keyword("FROM") { Some(c.name()?) } else { None };
+    let mut select = Select { items, table, filter: Vec::new(), order: Vec::new(), limit: None };
     if select.table.is_none() {
         return Ok(select);
     }
@@ -169,18 +149,12 @@ fn items(c: &mut Cursor<'_>) -> Result<Items, Status> {
         c.need_symbol("(")?;
         c.need_symbol("*")?;
         c.need_symbol(")")?;
-        return Ok(Items::Count {
-            name: alias(c)?.unwrap_or_default(),
-        });
+        return Ok(Items::Count { name: alias(c)?.unwrap_or_default() });
     }
     let mut list = Vec::new();
     loop {
         let expr = expr(c)?;
-        let own = if let Expr::Column(name) = &expr {
-            name.clone()
-        } else {
-            String::new()
-        };
+        let own = if let Expr::Column(name) = &expr { name.clone() } else { String::new() };
         let name = alias(c)?.unwrap_or(own);
         list.push((expr, name));
         if !c.symbol(",") {
@@ -190,11 +164,7 @@ fn items(c: &mut Cursor<'_>) -> Result<Items, Status> {
 }
 
 fn alias(c: &mut Cursor<'_>) -> Result<Option<String>, Status> {
-    if c.keyword("AS") {
-        c.name().map(Some)
-    } else {
-        Ok(None)
-    }
+    if c.keyword("AS") { c.name().map(Some) } else { Ok(None) }
 }
 
 fn insert(c: &mut Cursor<'_>) -> Result<Insert, Status> {
@@ -222,12 +192,7 @@ fn insert(c: &mut Cursor<'_>) -> Result<Insert, Status> {
         }
         rows.push(row);
         if !c.symbol(",") {
-            return Ok(Insert {
-                table,
-                columns,
-                rows,
-                on_conflict,
-            });
+            return Ok(Insert { table, columns, rows, on_conflict });
         }
     }
 }
@@ -245,11 +210,7 @@ fn update(c: &mut Cursor<'_>) -> Result<Statement, Status> {
         }
     }
     c.need_keyword("WHERE")?;
-    Ok(Statement::Update {
-        table,
-        set,
-        filter: filter(c)?,
-    })
+    Ok(Statement::Update { table, set, filter: filter(c)? })
 }
 
 fn filter(c: &mut Cursor<'_>) -> Result<Vec<Condition>, Status> {
@@ -306,11 +267,7 @@ fn condition(c: &mut Cursor<'_>) -> Result<Condition, Status> {
         };
         (compare, vec![expr(c)?])
     };
-    Ok(Condition {
-        column,
-        compare,
-        with,
-    })
+    Ok(Condition { column, compare, with })
 }
 
 fn expr(c: &mut Cursor<'_>) -> Result<Expr, Status> {
@@ -328,12 +285,8 @@ fn expr(c: &mut Cursor<'_>) -> Result<Expr, Status> {
 
 fn term(c: &mut Cursor<'_>) -> Result<Expr, Status> {
     let literal = |value, code| Ok(Expr::Literal(value, code));
-    let number = |n| Value {
-        kind: Some(Kind::NumberValue(n)),
-    };
-    let boolean = |b| Value {
-        kind: Some(Kind::BoolValue(b)),
-    };
+    let number = |n| Value { kind: Some(Kind::NumberValue(n)) };
+    let boolean = |b| Value { kind: Some(Kind::BoolValue(b)) };
     match c.next() {
         Some(Token::Int(n)) => literal(value::int(n), TypeCode::Int64),
         Some(Token::Float(n)) => literal(number(n), TypeCode::Float64),
@@ -345,22 +298,10 @@ fn term(c: &mut Cursor<'_>) -> Result<Expr, Status> {
         Some(Token::Text(text)) => literal(value::text(text), TypeCode::String),
         Some(Token::Bytes(bytes)) => literal(value::text(STANDARD.encode(bytes)), TypeCode::Bytes),
         Some(Token::Param(name)) => Ok(Expr::Param(name)),
-        Some(Token::Word {
-            text,
-            quoted: false,
-        }) if text.eq_ignore_ascii_case("TRUE") => literal(boolean(true), TypeCode::Bool),
-        Some(Token::Word {
-            text,
-            quoted: false,
-        }) if text.eq_ignore_ascii_case("FALSE") => literal(boolean(false), TypeCode::Bool),
-        Some(Token::Word {
-            text,
-            quoted: false,
-        }) if text.eq_ignore_ascii_case("NULL") => literal(value::null(), TypeCode::Int64),
-        Some(Token::Word {
-            text,
-            quoted: false,
-        }) if text.eq_ignore_ascii_case("PENDING_COMMIT_TIMESTAMP") => {
+        Some(Token::Word { text, quoted: false }) if text.eq_ignore_ascii_case("TRUE") => literal(boolean(true), TypeCode::Bool),
+        Some(Token::Word { text, quoted: false }) if text.eq_ignore_ascii_case("FALSE") => literal(boolean(false), TypeCode::Bool),
+        Some(Token::Word { text, quoted: false }) if text.eq_ignore_ascii_case("NULL") => literal(value::null(), TypeCode::Int64),
+        Some(Token::Word { text, quoted: false }) if text.eq_ignore_ascii_case("PENDING_COMMIT_TIMESTAMP") => {
             c.need_symbol("(")?;
             c.need_symbol(")")?;
             Ok(Expr::CommitTimestamp)
@@ -413,11 +354,7 @@ mod tests {
         ] {
             let status = parse(sql).unwrap_err();
             assert_eq!(status.code, Code::InvalidArgument, "{sql}");
-            assert!(
-                status.message.starts_with("sim: unsupported SQL"),
-                "{}",
-                status.message
-            );
+            assert!(status.message.starts_with("sim: unsupported SQL"), "{}", status.message);
         }
     }
 }

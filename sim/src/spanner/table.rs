@@ -67,25 +67,14 @@ pub(super) struct View<'a> {
 
 impl Table {
     pub(super) fn new(name: String, columns: Vec<Column>, key: Vec<(usize, bool)>) -> Self {
-        Table {
-            name,
-            columns,
-            key,
-            rows: BTreeMap::new(),
-            newest: 0,
-        }
+        Table { name, columns, key, rows: BTreeMap::new(), newest: 0 }
     }
 
     pub(super) fn column(&self, name: &str) -> Result<usize, Status> {
         self.columns
             .iter()
             .position(|c| c.name.eq_ignore_ascii_case(name))
-            .ok_or_else(|| {
-                Status::new(
-                    Code::NotFound,
-                    format!("Column not found in table {}: {name}", self.name),
-                )
-            })
+            .ok_or_else(|| Status::new(Code::NotFound, format!("Column not found in table {}: {name}", self.name)))
     }
 
     /// Adds a column; existing rows, old versions too, get NULL.
@@ -99,9 +88,7 @@ impl Table {
     }
 
     pub(super) fn key_of(&self, row: &[Value]) -> Key {
-        let part = |(at, descending): &(usize, bool)| {
-            value::key_part(&row[*at], &self.columns[*at].ty, *descending)
-        };
+        let part = |(at, descending): &(usize, bool)| value::key_part(&row[*at], &self.columns[*at].ty, *descending);
         self.key.iter().map(part).collect()
     }
 
@@ -109,20 +96,13 @@ impl Table {
     pub(super) fn parse_key(&self, values: &ListValue, whole: bool) -> Result<Key, Status> {
         let n = values.values.len();
         if n > self.key.len() || (whole && n != self.key.len()) {
-            let text = format!(
-                "Wrong number of key parts for {}: expected {}, got {n}.",
-                self.name,
-                self.key.len()
-            );
+            let text = format!("Wrong number of key parts for {}: expected {}, got {n}.", self.name, self.key.len());
             return Err(Status::new(Code::InvalidArgument, text));
         }
         let part = |(value, (at, descending)): (&Value, &(usize, bool))| {
             let column = &self.columns[*at];
             if !value::fits(value, &column.ty) {
-                let text = format!(
-                    "Invalid value for key column {} of table {}.",
-                    column.name, self.name
-                );
+                let text = format!("Invalid value for key column {} of table {}.", column.name, self.name);
                 return Err(Status::new(Code::InvalidArgument, text));
             }
             Ok(value::key_part(value, &column.ty, *descending))
@@ -147,29 +127,16 @@ impl Table {
     /// A key range may name the first parts of the key only, and then covers all keys that begin so.
     fn range(&self, range: &KeyRange) -> Result<Span, Status> {
         use key_range::{EndKeyType, StartKeyType};
-        let missing = |which| {
-            Status::new(
-                Code::InvalidArgument,
-                format!("KeyRange must have a {which} key."),
-            )
-        };
-        let start = match range
-            .start_key_type
-            .as_ref()
-            .ok_or_else(|| missing("start"))?
-        {
+        let missing = |which| Status::new(Code::InvalidArgument, format!("KeyRange must have a {which} key."));
+        let start = match range.start_key_type.as_ref().ok_or_else(|| missing("start"))? {
             StartKeyType::StartClosed(key) => Bound::Included(self.parse_key(key, false)?),
-            StartKeyType::StartOpen(key) => {
-                after_prefix(self.parse_key(key, false)?, self.key.len())
-            }
+            StartKeyType::StartOpen(key) => after_prefix(self.parse_key(key, false)?, self.key.len()),
         };
         let end = match range.end_key_type.as_ref().ok_or_else(|| missing("end"))? {
-            EndKeyType::EndClosed(key) => {
-                match after_prefix(self.parse_key(key, false)?, self.key.len()) {
-                    Bound::Excluded(key) => Bound::Included(key),
-                    other => other,
-                }
-            }
+            EndKeyType::EndClosed(key) => match after_prefix(self.parse_key(key, false)?, self.key.len()) {
+                Bound::Excluded(key) => Bound::Included(key),
+                other => other,
+            },
             EndKeyType::EndOpen(key) => Bound::Excluded(self.parse_key(key, false)?),
         };
         Ok(Span::Range(start, end))
@@ -195,11 +162,7 @@ impl Table {
             && match span {
                 Span::Point(key) => self.rows.get(key).is_some_and(changed),
                 Span::Range(start, end) => {
-                    is_ordered(start, end)
-                        && self
-                            .rows
-                            .range::<Key, _>((start.as_ref(), end.as_ref()))
-                            .any(|(_, v)| changed(v))
+                    is_ordered(start, end) && self.rows.range::<Key, _>((start.as_ref(), end.as_ref())).any(|(_, v)| changed(v))
                 }
             }
     }
@@ -211,10 +174,7 @@ fn after_prefix(prefix: Key, key_len: usize) -> Bound<Key> {
     if key.len() < key_len {
         // A descending NULL is the largest part there is, and with one part more than any stored key this one is above
         // all keys that begin with the prefix.
-        key.resize(
-            key_len + 1,
-            KeyPart::Descending(std::cmp::Reverse(value::Scalar::Null)),
-        );
+        key.resize(key_len + 1, KeyPart::Descending(std::cmp::Reverse(value::Scalar::Null)));
     }
     Bound::Excluded(key)
 }
@@ -223,9 +183,7 @@ fn after_prefix(prefix: Key, key_len: usize) -> Bound<Key> {
 fn is_ordered(start: &Bound<Key>, end: &Bound<Key>) -> bool {
     match (start, end) {
         (Bound::Excluded(a), Bound::Excluded(b)) => a < b,
-        (Bound::Included(a) | Bound::Excluded(a), Bound::Included(b) | Bound::Excluded(b)) => {
-            a <= b
-        }
+        (Bound::Included(a) | Bound::Excluded(a), Bound::Included(b) | Bound::Excluded(b)) => a <= b,
         _ => true,
     }
 }
@@ -242,11 +200,7 @@ impl<'a> View<'a> {
     pub(super) fn scan(&self, span: &Span, limit: usize) -> Vec<(Key, Row)> {
         let (start, end) = match span {
             Span::Point(key) => {
-                return self
-                    .get(key)
-                    .map(|row| (key.clone(), row.clone()))
-                    .into_iter()
-                    .collect();
+                return self.get(key).map(|row| (key.clone(), row.clone())).into_iter().collect();
             }
             Span::Range(start, end) => (start, end),
         };
@@ -254,16 +208,9 @@ impl<'a> View<'a> {
             return Vec::new();
         }
         let bounds = (start.as_ref(), end.as_ref());
-        let stored = self
-            .table
-            .rows
-            .range::<Key, _>(bounds)
-            .filter_map(|(k, v)| Some((k, Table::at(v, self.at)?)));
+        let stored = self.table.rows.range::<Key, _>(bounds).filter_map(|(k, v)| Some((k, Table::at(v, self.at)?)));
         match self.overlay {
-            None => stored
-                .take(limit)
-                .map(|(k, r)| (k.clone(), r.clone()))
-                .collect(),
+            None => stored.take(limit).map(|(k, r)| (k.clone(), r.clone())).collect(),
             Some(overlay) => {
                 let mut merged: BTreeMap<&Key, &Row> = stored.collect();
                 for (key, written) in overlay.range::<Key, _>(bounds) {
@@ -272,11 +219,7 @@ impl<'a> View<'a> {
                         None => merged.remove(key),
                     };
                 }
-                merged
-                    .into_iter()
-                    .take(limit)
-                    .map(|(k, r)| (k.clone(), r.clone()))
-                    .collect()
+                merged.into_iter().take(limit).map(|(k, r)| (k.clone(), r.clone())).collect()
             }
         }
     }
@@ -290,17 +233,9 @@ mod tests {
     use super::*;
 
     fn table() -> Table {
-        let column = |name: &str| Column {
-            name: name.into(),
-            ty: value::simple(TypeCode::Int64),
-            not_null: false,
-            allows_commit_timestamp: false,
-        };
-        let mut table = Table::new(
-            "T".into(),
-            vec![column("A"), column("B")],
-            vec![(0, false), (1, true)],
-        );
+        let column =
+            |name: &str| Column { name: name.into(), ty: value::simple(TypeCode::Int64), not_null: false, allows_commit_timestamp: false };
+        let mut table = Table::new("T".into(), vec![column("A"), column("B")], vec![(0, false), (1, true)]);
         for (a, b) in [(1, 1), (1, 2), (2, 1), (3, 9)] {
             let row = vec![value::int(a), value::int(b)];
             table.write(table.key_of(&row), Some(Arc::new(row)), 10);
@@ -309,37 +244,21 @@ mod tests {
     }
 
     fn list(values: &[i64]) -> ListValue {
-        ListValue {
-            values: values.iter().map(|n| value::int(*n)).collect(),
-        }
+        ListValue { values: values.iter().map(|n| value::int(*n)).collect() }
     }
 
     fn keys(view: &View<'_>, span: &Span) -> Vec<(i64, i64)> {
-        let ints = |row: &Row| {
-            (
-                value::as_int(&row[0]).unwrap(),
-                value::as_int(&row[1]).unwrap(),
-            )
-        };
-        view.scan(span, usize::MAX)
-            .iter()
-            .map(|(_, row)| ints(row))
-            .collect()
+        let ints = |row: &Row| (value::as_int(&row[0]).unwrap(), value::as_int(&row[1]).unwrap());
+        view.scan(span, usize::MAX).iter().map(|(_, row)| ints(row)).collect()
     }
 
     fn range(table: &Table, start: &[i64], end: &[i64], closed: bool) -> Span {
         use key_range::{EndKeyType, StartKeyType};
         let (start, end) = (list(start), list(end));
         let range = if closed {
-            KeyRange {
-                start_key_type: Some(StartKeyType::StartClosed(start)),
-                end_key_type: Some(EndKeyType::EndClosed(end)),
-            }
+            KeyRange { start_key_type: Some(StartKeyType::StartClosed(start)), end_key_type: Some(EndKeyType::EndClosed(end)) }
         } else {
-            KeyRange {
-                start_key_type: Some(StartKeyType::StartOpen(start)),
-                end_key_type: Some(EndKeyType::EndOpen(end)),
-            }
+            KeyRange { start_key_type: Some(StartKeyType::StartOpen(start)), end_key_type: Some(EndKeyType::EndOpen(end)) }
         };
         table.range(&range).unwrap()
     }
@@ -347,20 +266,10 @@ mod tests {
     #[test]
     fn ranges_over_key_prefixes_cover_all_keys_that_begin_so() {
         let table = table();
-        let view = View {
-            table: &table,
-            at: 10,
-            overlay: None,
-        };
-        assert_eq!(
-            keys(&view, &range(&table, &[1], &[2], true)),
-            [(1, 2), (1, 1), (2, 1)]
-        );
+        let view = View { table: &table, at: 10, overlay: None };
+        assert_eq!(keys(&view, &range(&table, &[1], &[2], true)), [(1, 2), (1, 1), (2, 1)]);
         assert_eq!(keys(&view, &range(&table, &[1], &[3], false)), [(2, 1)]);
-        assert_eq!(
-            keys(&view, &range(&table, &[1, 2], &[1, 1], true)),
-            [(1, 2), (1, 1)]
-        );
+        assert_eq!(keys(&view, &range(&table, &[1, 2], &[1, 1], true)), [(1, 2), (1, 1)]);
         assert_eq!(keys(&view, &range(&table, &[3], &[1], true)), []);
     }
 
@@ -369,24 +278,8 @@ mod tests {
         let mut table = table();
         let key = table.parse_key(&list(&[2, 1]), true).unwrap();
         table.write(key.clone(), None, 20);
-        assert!(
-            View {
-                table: &table,
-                at: 19,
-                overlay: None
-            }
-            .get(&key)
-            .is_some()
-        );
-        assert!(
-            View {
-                table: &table,
-                at: 20,
-                overlay: None
-            }
-            .get(&key)
-            .is_none()
-        );
+        assert!(View { table: &table, at: 19, overlay: None }.get(&key).is_some());
+        assert!(View { table: &table, at: 20, overlay: None }.get(&key).is_none());
         assert!(table.changed_since(&Span::Point(key), 19));
         assert!(!table.changed_since(&range(&table, &[1], &[1], true), 19));
     }
@@ -397,11 +290,7 @@ mod tests {
         let row: Row = Arc::new(vec![value::int(2), value::int(5)]);
         let deleted = table.parse_key(&list(&[1, 1]), true).unwrap();
         let overlay = Overlay::from([(table.key_of(&row), Some(row)), (deleted, None)]);
-        let view = View {
-            table: &table,
-            at: 10,
-            overlay: Some(&overlay),
-        };
+        let view = View { table: &table, at: 10, overlay: Some(&overlay) };
         assert_eq!(keys(&view, &Span::all()), [(1, 2), (2, 5), (2, 1), (3, 9)]);
     }
 }

@@ -8,9 +8,7 @@ use v1::transaction_options::Mode as Wanted;
 
 use super::table::{Overlay, Span};
 use super::value::timestamp;
-use super::{
-    Lock, REMEMBERED_TRANSACTIONS, Reply, State, failed_precondition, invalid, session_not_found,
-};
+use super::{Lock, REMEMBERED_TRANSACTIONS, Reply, State, failed_precondition, invalid, session_not_found};
 use crate::status::{Code, Status};
 
 /// What ABORTED tells clients to wait.
@@ -59,30 +57,17 @@ pub(super) fn aborted() -> Status {
 
 impl State {
     /// Begins a transaction; in a regular session it ends the one before.
-    pub(super) fn begin(
-        &mut self,
-        session: &str,
-        options: &v1::TransactionOptions,
-    ) -> Result<v1::Transaction, Status> {
+    pub(super) fn begin(&mut self, session: &str, options: &v1::TransactionOptions) -> Result<v1::Transaction, Status> {
         let (mode, shows_time) = match &options.mode {
             None => return Err(invalid("Bad Usage: the transaction's mode is missing.")),
             Some(Wanted::ReadWrite(_)) => (Mode::ReadWrite, false),
             Some(Wanted::PartitionedDml(_)) => (Mode::PartitionedDml, false),
-            Some(Wanted::ReadOnly(options)) => (
-                Mode::ReadOnly {
-                    at: self.read_time(options, false)?,
-                },
-                options.return_read_timestamp,
-            ),
+            Some(Wanted::ReadOnly(options)) => (Mode::ReadOnly { at: self.read_time(options, false)? }, options.return_read_timestamp),
         };
         let id = format!("sim-txn-{:08}", self.id()).into_bytes();
         let found = self.session(session)?;
         let (database, multiplexed) = (found.database.clone(), found.proto.multiplexed);
-        let before = if multiplexed {
-            None
-        } else {
-            found.current.replace(id.clone())
-        };
+        let before = if multiplexed { None } else { found.current.replace(id.clone()) };
         if let Some(before) = before {
             self.end(&before, TxnState::Invalidated);
         }
@@ -105,17 +90,10 @@ impl State {
             Mode::ReadOnly { at } if shows_time => Some(timestamp(at)),
             _ => None,
         };
-        Ok(v1::Transaction {
-            id,
-            read_timestamp,
-            ..v1::Transaction::default()
-        })
+        Ok(v1::Transaction { id, read_timestamp, ..v1::Transaction::default() })
     }
 
-    pub(super) fn begin_transaction(
-        &mut self,
-        request: &v1::BeginTransactionRequest,
-    ) -> Result<Reply, Status> {
+    pub(super) fn begin_transaction(&mut self, request: &v1::BeginTransactionRequest) -> Result<Reply, Status> {
         let options = request.options.clone().unwrap_or_default();
         let mut shown = self.begin(&request.session, &options)?;
         if request.mutation_key.is_some() {
@@ -148,40 +126,26 @@ impl State {
             TxnState::Active => Ok(txn),
             TxnState::Aborted => Err(aborted()),
             TxnState::Invalidated => Err(invalidated()),
-            TxnState::Committed(_) | TxnState::RolledBack => Err(failed_precondition(
-                "Cannot start a read or query within a transaction after Commit() or Rollback() has been called.",
-            )),
+            TxnState::Committed(_) | TxnState::RolledBack => {
+                Err(failed_precondition("Cannot start a read or query within a transaction after Commit() or Rollback() has been called."))
+            }
         }
     }
 
     /// The next precommit token, for read-write transactions on multiplexed sessions.
-    pub(super) fn precommit_token(
-        &mut self,
-        id: &[u8],
-    ) -> Option<v1::MultiplexedSessionPrecommitToken> {
+    pub(super) fn precommit_token(&mut self, id: &[u8]) -> Option<v1::MultiplexedSessionPrecommitToken> {
         let txn = self.txns.get_mut(id)?;
         if !txn.multiplexed || txn.mode != Mode::ReadWrite {
             return None;
         }
         txn.precommit_seq += 1;
-        let token = format!(
-            "{}:precommit:{}",
-            String::from_utf8_lossy(id),
-            txn.precommit_seq
-        );
-        Some(v1::MultiplexedSessionPrecommitToken {
-            precommit_token: token.into_bytes(),
-            seq_num: txn.precommit_seq,
-        })
+        let token = format!("{}:precommit:{}", String::from_utf8_lossy(id), txn.precommit_seq);
+        Some(v1::MultiplexedSessionPrecommitToken { precommit_token: token.into_bytes(), seq_num: txn.precommit_seq })
     }
 
     /// Ends an active transaction: releases its locks and forgets its writes.
     pub(super) fn end(&mut self, id: &[u8], state: TxnState) {
-        let Some(txn) = self
-            .txns
-            .get_mut(id)
-            .filter(|txn| matches!(txn.state, TxnState::Active))
-        else {
+        let Some(txn) = self.txns.get_mut(id).filter(|txn| matches!(txn.state, TxnState::Active)) else {
             return;
         };
         txn.state = state;
@@ -203,12 +167,7 @@ impl State {
 
     /// Forgets all transactions of a session.
     pub(super) fn drop_transactions(&mut self, session: &str) {
-        let ids: Vec<TxnId> = self
-            .txns
-            .iter()
-            .filter(|(_, txn)| txn.session == session)
-            .map(|(id, _)| id.clone())
-            .collect();
+        let ids: Vec<TxnId> = self.txns.iter().filter(|(_, txn)| txn.session == session).map(|(id, _)| id.clone()).collect();
         for id in ids {
             self.end(&id, TxnState::RolledBack);
             self.txns.remove(&id);
@@ -219,14 +178,10 @@ impl State {
     pub(super) fn rollback(&mut self, request: &v1::RollbackRequest) -> Result<Reply, Status> {
         let txn = self.txn(&request.session, &request.transaction_id)?;
         if txn.mode != Mode::ReadWrite {
-            return Err(failed_precondition(
-                "Cannot commit or rollback a read-only or partitioned-dml transaction.",
-            ));
+            return Err(failed_precondition("Cannot commit or rollback a read-only or partitioned-dml transaction."));
         }
         match txn.state {
-            TxnState::Committed(_) => Err(failed_precondition(
-                "Cannot rollback a transaction after it has been committed.",
-            )),
+            TxnState::Committed(_) => Err(failed_precondition("Cannot rollback a transaction after it has been committed.")),
             TxnState::Invalidated => Err(invalidated()),
             TxnState::Active | TxnState::RolledBack | TxnState::Aborted => {
                 self.end(&request.transaction_id, TxnState::RolledBack);
@@ -237,7 +192,5 @@ impl State {
 }
 
 pub(super) fn invalidated() -> Status {
-    failed_precondition(
-        "This transaction has been invalidated by a later transaction in the same session.",
-    )
+    failed_precondition("This transaction has been invalidated by a later transaction in the same session.")
 }

@@ -14,18 +14,13 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 pub(crate) const DATABASE: &str = "projects/p/instances/i/databases/d";
-pub(crate) const DDL: &str =
-    "CREATE TABLE Users (Id INT64 NOT NULL, Name STRING(MAX), Balance INT64,
+pub(crate) const DDL: &str = "CREATE TABLE Users (Id INT64 NOT NULL, Name STRING(MAX), Balance INT64,
     At TIMESTAMP OPTIONS (allow_commit_timestamp = true)) PRIMARY KEY (Id)";
 /// Waits in tests end after this; none should.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 pub(crate) async fn sim() -> Sim {
-    Sim::builder()
-        .database(DATABASE, [DDL])
-        .start()
-        .await
-        .unwrap()
+    Sim::builder().database(DATABASE, [DDL]).start().await.unwrap()
 }
 
 /// The end of a call as a client sees it.
@@ -42,24 +37,17 @@ pub(crate) struct Answer {
 impl Answer {
     /// `grpc-status`, -1 if there is none.
     pub(crate) fn code(&self) -> i32 {
-        self.trailers
-            .get("grpc-status")
-            .map_or(-1, |v| v.to_str().unwrap().parse().unwrap())
+        self.trailers.get("grpc-status").map_or(-1, |v| v.to_str().unwrap().parse().unwrap())
     }
 
     pub(crate) fn text(&self) -> &str {
-        self.trailers
-            .get("grpc-message")
-            .map_or("", |v| v.to_str().unwrap())
+        self.trailers.get("grpc-message").map_or("", |v| v.to_str().unwrap())
     }
 
     pub(crate) fn messages<M: Message + Default>(&self) -> Vec<M> {
         let (messages, rest) = grpc::split(self.body.clone());
         assert!(rest.is_empty());
-        messages
-            .into_iter()
-            .map(|(_, bytes)| M::decode(bytes).unwrap())
-            .collect()
+        messages.into_iter().map(|(_, bytes)| M::decode(bytes).unwrap()).collect()
     }
 }
 
@@ -82,14 +70,9 @@ impl Client {
 
     pub(crate) async fn over(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
         let mut builder = h2::client::Builder::new();
-        builder
-            .initial_window_size(64 << 10)
-            .initial_connection_window_size(1 << 20);
+        builder.initial_window_size(64 << 10).initial_connection_window_size(1 << 20);
         let (h2, connection) = builder.handshake(io).await.unwrap();
-        Client {
-            h2,
-            connection: std::sync::Arc::new(tokio::spawn(connection)),
-        }
+        Client { h2, connection: std::sync::Arc::new(tokio::spawn(connection)) }
     }
 
     /// Whether the connection has ended.
@@ -98,12 +81,7 @@ impl Client {
     }
 
     /// Sends the head of a call; the body is for the test to send.
-    pub(crate) async fn open(
-        &self,
-        path: &str,
-        headers: HeaderMap,
-        end: bool,
-    ) -> Result<Pending, h2::Error> {
+    pub(crate) async fn open(&self, path: &str, headers: HeaderMap, end: bool) -> Result<Pending, h2::Error> {
         let mut request = Request::post(format!("http://sim{path}")).body(()).unwrap();
         *request.headers_mut() = headers;
         let mut h2 = self.h2.clone().ready().await?;
@@ -112,65 +90,32 @@ impl Client {
     }
 
     /// Sends a whole call with these headers and body bytes.
-    pub(crate) async fn raw(
-        &self,
-        path: &str,
-        headers: HeaderMap,
-        body: Bytes,
-    ) -> Result<Answer, h2::Error> {
+    pub(crate) async fn raw(&self, path: &str, headers: HeaderMap, body: Bytes) -> Result<Answer, h2::Error> {
         let mut pending = self.open(path, headers, false).await?;
         pending.request.send_data(body, true)?;
-        tokio::time::timeout(SOON, pending.answer())
-            .await
-            .expect("an answer in time")
+        tokio::time::timeout(SOON, pending.answer()).await.expect("an answer in time")
     }
 
     /// Calls a method of `google.spanner.v1` as a well-behaved client does; `resource` is its message's field 1.
-    pub(crate) async fn call(
-        &self,
-        method: &str,
-        resource: &str,
-        message: &impl Message,
-    ) -> Answer {
+    pub(crate) async fn call(&self, method: &str, resource: &str, message: &impl Message) -> Answer {
         self.try_call(method, resource, message).await.unwrap()
     }
 
-    pub(crate) async fn try_call(
-        &self,
-        method: &str,
-        resource: &str,
-        message: &impl Message,
-    ) -> Result<Answer, h2::Error> {
+    pub(crate) async fn try_call(&self, method: &str, resource: &str, message: &impl Message) -> Result<Answer, h2::Error> {
         let path = format!("/google.spanner.v1.Spanner/{method}");
-        self.raw(
-            &path,
-            headers_for(method, resource),
-            grpc::frame_proto(message),
-        )
-        .await
+        self.raw(&path, headers_for(method, resource), grpc::frame_proto(message)).await
     }
 
     /// Calls a method and decodes its one message.
-    pub(crate) async fn unary<M: Message + Default>(
-        &self,
-        method: &str,
-        resource: &str,
-        message: &impl Message,
-    ) -> M {
+    pub(crate) async fn unary<M: Message + Default>(&self, method: &str, resource: &str, message: &impl Message) -> M {
         let answer = self.call(method, resource, message).await;
         assert_eq!(answer.code(), 0, "{method}: {}", answer.text());
         answer.messages().pop().unwrap()
     }
 
     pub(crate) async fn session(&self, multiplexed: bool) -> String {
-        let session = v1::Session {
-            multiplexed,
-            ..Default::default()
-        };
-        let request = v1::CreateSessionRequest {
-            database: DATABASE.into(),
-            session: Some(session),
-        };
+        let session = v1::Session { multiplexed, ..Default::default() };
+        let request = v1::CreateSessionRequest { database: DATABASE.into(), session: Some(session) };
         let session: v1::Session = self.unary("CreateSession", DATABASE, &request).await;
         assert_eq!(session.multiplexed, multiplexed);
         session.name
@@ -180,39 +125,20 @@ impl Client {
         self.unary("ExecuteSql", &request.session, request).await
     }
 
-    pub(crate) async fn admin<M: Message + Default>(
-        &self,
-        method: &str,
-        message: &impl Message,
-    ) -> Result<M, Answer> {
+    pub(crate) async fn admin<M: Message + Default>(&self, method: &str, message: &impl Message) -> Result<M, Answer> {
         let path = match method {
-            "CreateInstance"
-            | "GetInstance"
-            | "ListInstanceConfigs"
-            | "DeleteInstance"
-            | "GetInstanceConfig" => {
+            "CreateInstance" | "GetInstance" | "ListInstanceConfigs" | "DeleteInstance" | "GetInstanceConfig" => {
                 format!("/google.spanner.admin.instance.v1.InstanceAdmin/{method}")
             }
             "GetOperation" => "/google.longrunning.Operations/GetOperation".to_owned(),
             _ => format!("/google.spanner.admin.database.v1.DatabaseAdmin/{method}"),
         };
-        let answer = self
-            .raw(&path, grpc_headers(), grpc::frame_proto(message))
-            .await
-            .unwrap();
-        if answer.code() == 0 {
-            Ok(answer.messages().pop().unwrap())
-        } else {
-            Err(answer)
-        }
+        let answer = self.raw(&path, grpc_headers(), grpc::frame_proto(message)).await.unwrap();
+        if answer.code() == 0 { Ok(answer.messages().pop().unwrap()) } else { Err(answer) }
     }
 
     pub(crate) async fn update_ddl(&self, statement: &str) -> spanner_sim::longrunning::Operation {
-        let request = db::UpdateDatabaseDdlRequest {
-            database: DATABASE.into(),
-            statements: vec![statement.into()],
-            ..Default::default()
-        };
+        let request = db::UpdateDatabaseDdlRequest { database: DATABASE.into(), statements: vec![statement.into()], ..Default::default() };
         self.admin("UpdateDatabaseDdl", &request).await.unwrap()
     }
 }
@@ -222,18 +148,8 @@ impl Pending {
         let (head, mut body) = self.response.await?.into_parts();
         let trailers_only = body.is_end_stream();
         let bytes = read(&mut body).await?;
-        let trailers = if trailers_only {
-            head.headers.clone()
-        } else {
-            body.trailers().await?.unwrap_or_default()
-        };
-        Ok(Answer {
-            http_status: head.status,
-            headers: head.headers,
-            body: bytes,
-            trailers,
-            trailers_only,
-        })
+        let trailers = if trailers_only { head.headers.clone() } else { body.trailers().await?.unwrap_or_default() };
+        Ok(Answer { http_status: head.status, headers: head.headers, body: bytes, trailers, trailers_only })
     }
 }
 
@@ -248,14 +164,7 @@ pub(crate) async fn read(body: &mut RecvStream) -> Result<Bytes, h2::Error> {
 }
 
 pub(crate) fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
-    list.iter()
-        .map(|(n, v)| {
-            (
-                HeaderName::from_static(n),
-                HeaderValue::from_str(v).unwrap(),
-            )
-        })
-        .collect()
+    list.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_str(v).unwrap())).collect()
 }
 
 pub(crate) fn grpc_headers() -> HeaderMap {
@@ -268,14 +177,9 @@ pub(crate) fn headers_for(method: &str, resource: &str) -> HeaderMap {
         "GetSession" | "DeleteSession" => "name",
         _ => "session",
     };
-    let database = resource
-        .split_once("/sessions/")
-        .map_or(resource, |(database, _)| database);
+    let database = resource.split_once("/sessions/").map_or(resource, |(database, _)| database);
     let params = format!("{key}={}", resource.replace('/', "%2F"));
     let mut out = grpc_headers();
-    out.extend(headers(&[
-        ("x-goog-request-params", &params),
-        ("google-cloud-resource-prefix", database),
-    ]));
+    out.extend(headers(&[("x-goog-request-params", &params), ("google-cloud-resource-prefix", database)]));
     out
 }

@@ -1,6 +1,7 @@
 //! Google's own Cloud Spanner emulator.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ impl Emulator {
             .args(["--hostname", "127.0.0.1", "--grpc_port", &grpc.port().to_string(), "--http_port", &rest.port().to_string()])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            // The gateway leaves the emulator behind it running when it ends: both are stopped as one group.
+            .process_group(0)
             .spawn()
             .expect("the emulator starts");
         let start = Instant::now();
@@ -43,13 +46,8 @@ impl Emulator {
 
 impl Drop for Emulator {
     fn drop(&mut self) {
-        // The gateway stops the emulator behind it when it is asked to, not when it is killed.
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
-        let start = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) && start.elapsed() < Duration::from_secs(5) {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let _ = self.child.kill();
+        let group = format!("-{}", self.child.id());
+        let _ = Command::new("kill").args(["-s", "KILL", "--", &group]).status();
         let _ = self.child.wait();
     }
 }

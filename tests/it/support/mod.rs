@@ -3,8 +3,13 @@
 #![allow(dead_code, reason = "each test module uses a part")]
 
 pub(crate) mod emulator;
+pub(crate) mod frames;
+pub(crate) mod http_server;
+pub(crate) mod load;
+pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod sidecar;
+pub(crate) mod spanner;
 
 use std::time::{Duration, Instant};
 

@@ -46,6 +46,11 @@ impl Client {
             .await
             .expect("HTTP/2");
         tokio::spawn(connection);
+        Client::over(sender, address)
+    }
+
+    /// A client on a connection that the test drives itself.
+    pub(crate) fn over(sender: SendRequest<Bytes>, address: SocketAddr) -> Client {
         Client { sender, authority: address.to_string() }
     }
 

@@ -23,19 +23,30 @@ pub(crate) struct Sidecar {
 impl Sidecar {
     /// Starts the binary on free ports in front of `upstream` (a URL) and waits until it is ready.
     pub(crate) async fn start(upstream: &str, arguments: &[&str]) -> Sidecar {
-        Sidecar::start_until("ready", upstream, arguments).await
+        Sidecar::start_until("ready", upstream, arguments, &[]).await
+    }
+
+    /// As [`Sidecar::start`], with these environment variables.
+    pub(crate) async fn start_in(environment: &[(&str, &str)], upstream: &str, arguments: &[&str]) -> Sidecar {
+        Sidecar::start_until("ready", upstream, arguments, environment).await
     }
 
     /// The same, waiting only until it listens: for an upstream that is not there.
     pub(crate) async fn start_listening(upstream: &str, arguments: &[&str]) -> Sidecar {
-        Sidecar::start_until("listening", upstream, arguments).await
+        Sidecar::start_until("listening", upstream, arguments, &[]).await
     }
 
-    async fn start_until(state: &str, upstream: &str, arguments: &[&str]) -> Sidecar {
+    /// As [`Sidecar::start_listening`], with these environment variables.
+    pub(crate) async fn start_listening_in(environment: &[(&str, &str)], upstream: &str, arguments: &[&str]) -> Sidecar {
+        Sidecar::start_until("listening", upstream, arguments, environment).await
+    }
+
+    async fn start_until(state: &str, upstream: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Sidecar {
         let mut child = Command::new(env!("CARGO_BIN_EXE_spanner-sidecar"))
             .args(["--listen", "127.0.0.1:0", "--http-address", "127.0.0.1", "--http-port", "0", "--admin-port", "0"])
             .args(["--upstream", upstream])
             .args(arguments)
+            .envs(environment.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

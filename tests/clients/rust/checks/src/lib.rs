@@ -17,7 +17,7 @@ mod workload;
 mod writes;
 
 pub use library::{
-    Admin, Body, Bound, BoxFuture, CallError, Client, Code, Failure, Features, KeySet, Library, Mutation, Reader, Row,
-    Sink, Snapshot, Source, Statement, Timestamp, Transaction, Type, Value, Write,
+    Admin, Body, Bound, BoxFuture, CallError, Client, Code, Failure, Features, KeySet, Library, Mutation, Reader, Row, Sink, Snapshot,
+    Source, Statement, Timestamp, Transaction, Type, Value, Write,
 };
 pub use run::main;

@@ -17,8 +17,7 @@ pub type Sink<'a> = &'a mut (dyn FnMut(Row) -> Result<(), Failure> + Send);
 
 /// The body of a read-write transaction. The library's retry loop may run it more than once; what it returned last is
 /// what the transaction returns.
-pub type Body =
-    Arc<dyn for<'tx> Fn(&'tx mut (dyn Transaction + 'tx)) -> BoxFuture<'tx, Result<Json, Failure>> + Send + Sync>;
+pub type Body = Arc<dyn for<'tx> Fn(&'tx mut (dyn Transaction + 'tx)) -> BoxFuture<'tx, Result<Json, Failure>> + Send + Sync>;
 
 #[async_trait]
 pub trait Library: Send + Sync {
@@ -37,11 +36,16 @@ pub struct Features {
     pub one_session: bool,
     /// A query can carry a request tag.
     pub request_tags: bool,
-    /// `batch_update` says why it stopped. Otherwise the only sign of a failure is that there are fewer counts.
-    pub batch_update_errors: bool,
+    /// `batch_update` returns the counts of the statements before the one that failed. They are applied all the same.
+    pub counts_of_failed_batch: bool,
     pub batch_write: bool,
+    /// What the library calls a deadline that has passed.
+    pub deadline_code: Code,
     /// Rows of a result without resume tokens, as the emulator's are, come before its end.
     pub rows_before_the_end: bool,
+    /// The admin API is called in JSON. Where an error has details, the emulator fails to put them in JSON and answers
+    /// INTERNAL instead.
+    pub admin_speaks_json: bool,
 }
 
 #[async_trait]
@@ -57,7 +61,8 @@ pub trait Admin: Send + Sync {
     async fn drop_database(&self, database: &str) -> Result<(), Failure>;
 }
 
-#[async_trait]
+/// Its futures need not be `Send`, since those of google-cloud-spanner's read-write transactions are not.
+#[async_trait(?Send)]
 pub trait Client: Send + Sync {
     /// A read-only transaction for one read or query.
     async fn single(&self, bound: Bound) -> Result<Box<dyn Reader>, Failure>;
@@ -73,7 +78,8 @@ pub trait Client: Send + Sync {
     async fn read_partitions(&self, source: Source, sink: Sink<'_>) -> Result<usize, Failure>;
     /// Writes each mutation as a group of its own. Called only where [`Features::batch_write`] says so.
     async fn batch_write(&self, mutations: Vec<Mutation>) -> Result<(), Failure>;
-    /// Runs a single-use query with the library's own means to limit its time.
+    /// Runs a single-use query with the library's own means to limit its time, and fails with
+    /// [`Features::deadline_code`] when it has passed.
     async fn query_with_deadline(&self, statement: Statement, deadline: Duration) -> Result<Vec<Row>, Failure>;
     async fn close(self: Arc<Self>);
 }
@@ -229,12 +235,7 @@ pub struct CallError {
 }
 
 impl CallError {
-    pub fn new(
-        code: Option<Code>,
-        message: impl Into<String>,
-        details: Vec<Json>,
-        source: impl Error + Send + Sync + 'static,
-    ) -> Self {
+    pub fn new(code: Option<Code>, message: impl Into<String>, details: Vec<Json>, source: impl Error + Send + Sync + 'static) -> Self {
         Self { code, message: message.into(), details, source: Box::new(source) }
     }
 }
@@ -302,6 +303,7 @@ impl Error for Failure {}
 pub struct Code(pub i32);
 
 impl Code {
+    pub const CANCELLED: Code = Code(1);
     pub const INVALID_ARGUMENT: Code = Code(3);
     pub const DEADLINE_EXCEEDED: Code = Code(4);
     pub const NOT_FOUND: Code = Code(5);
@@ -309,6 +311,7 @@ impl Code {
     pub const ABORTED: Code = Code(10);
     pub const OUT_OF_RANGE: Code = Code(11);
     pub const UNIMPLEMENTED: Code = Code(12);
+    pub const INTERNAL: Code = Code(13);
 
     pub fn name(self) -> &'static str {
         const NAMES: [&str; 17] = [

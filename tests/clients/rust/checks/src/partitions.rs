@@ -7,9 +7,7 @@ use crate::schema::{self, Digest, display};
 use crate::workload::{Workload, expect, query};
 
 pub(crate) async fn partitioned_query(w: &Arc<Workload>) -> Result<Json, Failure> {
-    let statement = Statement::new(
-        "SELECT SingerId, Plays, Rating, Active, Photo, Joined, Tags, Info FROM Singers WHERE Plays >= @plays",
-    );
+    let statement = Statement::new("SELECT SingerId, Plays, Rating, Active, Photo, Joined, Tags, Info FROM Singers WHERE Plays >= @plays");
     read_partitions(w, query(statement.with("plays", 0), schema::singer_types())).await
 }
 
@@ -38,9 +36,7 @@ async fn read_partitions(w: &Workload, source: Source) -> Result<Json, Failure> 
 
 /// Leaves a note on the inserted rows that no other check reads.
 pub(crate) async fn partitioned_dml(w: &Arc<Workload>) -> Result<Json, Failure> {
-    let statement = Statement::new("UPDATE Singers SET Note = @note WHERE Plays >= @plays")
-        .with("note", "often heard")
-        .with("plays", 500);
+    let statement = Statement::new("UPDATE Singers SET Note = @note WHERE Plays >= @plays").with("note", "often heard").with("plays", 500);
     let updated = w.client()?.partitioned_update(statement).await?;
     let noted = w.count("SELECT COUNT(*) FROM Singers WHERE Note = 'often heard'").await?;
     expect("rows updated and noted", &(updated, noted), &(500, 500))?;

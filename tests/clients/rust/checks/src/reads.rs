@@ -78,7 +78,7 @@ pub(crate) async fn fifty_concurrent_readers(w: &Arc<Workload>) -> Result<Json, 
     let mut readers = JoinSet::new();
     for reader in 0..READERS {
         let w = Arc::clone(w);
-        readers.spawn(async move {
+        readers.spawn_local(async move {
             for read in 0..READS_PER_READER {
                 w.read_one_singer(reader * READS_PER_READER + read).await?;
             }
@@ -96,8 +96,7 @@ pub(crate) async fn fifty_concurrent_readers(w: &Arc<Workload>) -> Result<Json, 
 pub(crate) async fn request_metadata_large(w: &Arc<Workload>) -> Result<Json, Failure> {
     let text = "spanner è ".repeat(500_000 / "spanner è ".len());
     let tagged = w.library.features().request_tags;
-    let mut statement =
-        Statement::new("SELECT BYTE_LENGTH(@text), TO_HEX(SHA256(@text)), @text").with("text", text.as_str());
+    let mut statement = Statement::new("SELECT BYTE_LENGTH(@text), TO_HEX(SHA256(@text)), @text").with("text", text.as_str());
     statement.request_tag = tagged.then_some("app=checks,action=large");
     let rows = w.single(query(statement, [Type::Int64, Type::String, Type::String])).await?;
     let [row] = rows.as_slice() else {

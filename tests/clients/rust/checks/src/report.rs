@@ -23,13 +23,7 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn create(path: &Path, suffix: &str) -> io::Result<Self> {
-        Ok(Self {
-            transcript: File::create(path)?,
-            suffix: suffix.to_owned(),
-            passed: 0,
-            failed: 0,
-            not_available: 0,
-        })
+        Ok(Self { transcript: File::create(path)?, suffix: suffix.to_owned(), passed: 0, failed: 0, not_available: 0 })
     }
 
     pub(crate) fn add(&mut self, check: &str, took: Duration, result: Result<Json, Failure>) -> io::Result<()> {
@@ -72,9 +66,7 @@ impl Report {
             ]
             .map(|(pattern, word)| (Regex::new(pattern).expect("a valid pattern"), word))
         });
-        parts.iter().fold(text.replace(&self.suffix, "<run>"), |text, (pattern, word)| {
-            pattern.replace_all(&text, *word).into_owned()
-        })
+        parts.iter().fold(text.replace(&self.suffix, "<run>"), |text, (pattern, word)| pattern.replace_all(&text, *word).into_owned())
     }
 
     fn redact_all(&self, value: Json) -> Json {

@@ -1,6 +1,7 @@
 //! Runs the checks in their order, each within a time limit.
 
 use std::path::Path;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -8,8 +9,9 @@ use std::time::{Duration, Instant};
 use std::{env, io};
 
 use serde_json::Value as Json;
+use tokio::task::LocalSet;
 
-use crate::library::{BoxFuture, Failure, Library};
+use crate::library::{Failure, Library};
 use crate::report::Report;
 use crate::workload::Workload;
 use crate::{admin, failures, partitions, reads, transactions, writes};
@@ -21,7 +23,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bounds the removal of what a failed run left behind.
 const CLEANUP_TIMEOUT: Duration = Duration::from_secs(10);
 
-type Check = for<'a> fn(&'a Arc<Workload>) -> BoxFuture<'a, Result<Json, Failure>>;
+type Check = for<'a> fn(&'a Arc<Workload>) -> Pin<Box<dyn Future<Output = Result<Json, Failure>> + 'a>>;
 
 /// In the order of the transcript. The checks share one database: writes go to rows that no later check counts, except
 /// where a comment says so.
@@ -62,13 +64,10 @@ pub fn main(variant: &str, library: impl Library + 'static) -> ExitCode {
         eprintln!("usage: {variant} PROJECT TRANSCRIPT");
         return ExitCode::from(2);
     };
-    let outcome = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::from)
-        .and_then(|runtime| {
-            runtime.block_on(run(variant, Box::new(library), project, Path::new(transcript)))
-        });
+    let outcome = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::from).and_then(|runtime| {
+        let run = run(variant, Box::new(library), project, Path::new(transcript));
+        LocalSet::new().block_on(&runtime, run)
+    });
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -85,12 +84,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-async fn run(
-    variant: &str,
-    library: Box<dyn Library>,
-    project: &str,
-    transcript: &Path,
-) -> Result<bool, Failure> {
+async fn run(variant: &str, library: Box<dyn Library>, project: &str, transcript: &Path) -> Result<bool, Failure> {
     let suffix = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
     let mut report = Report::create(transcript, &suffix)?;
     let instance = format!("projects/{project}/instances/rust-{suffix}");

@@ -67,10 +67,7 @@ pub(crate) fn singer(number: usize) -> Row {
         Value::Float64(number as f64 / 3.0),
         Value::Bool(number.is_multiple_of(2)),
         Value::Bytes(vec![0, number as u8, (number >> 8) as u8, 0xff]),
-        Value::Timestamp(Timestamp {
-            seconds: 1_577_836_800 + 60 * number as i64,
-            nanos: 1000 * number as i32,
-        }),
+        Value::Timestamp(Timestamp { seconds: 1_577_836_800 + 60 * number as i64, nanos: 1000 * number as i32 }),
         Value::Strings(vec!["tag".to_owned(), format!("größe-{number}"), String::new()]),
         Value::Json(format!(r#"{{"label":"l{number}","year":{}}}"#, 1950 + number % 70)),
     ];
@@ -127,11 +124,7 @@ pub(crate) fn set_balance(account: &str, balance: i64) -> Mutation {
     Mutation {
         write: Write::InsertOrUpdate,
         table: "Accounts",
-        columns: vec![
-            ("AccountId", account.into()),
-            ("Balance", balance.into()),
-            ("UpdatedAt", Value::CommitTimestamp),
-        ],
+        columns: vec![("AccountId", account.into()), ("Balance", balance.into()), ("UpdatedAt", Value::CommitTimestamp)],
     }
 }
 

@@ -13,11 +13,7 @@ fn update_balance(account: &str, balance: i64) -> Mutation {
     Mutation {
         write: Write::Update,
         table: "Accounts",
-        columns: vec![
-            ("AccountId", account.into()),
-            ("Balance", balance.into()),
-            ("UpdatedAt", Value::CommitTimestamp),
-        ],
+        columns: vec![("AccountId", account.into()), ("Balance", balance.into()), ("UpdatedAt", Value::CommitTimestamp)],
     }
 }
 
@@ -28,10 +24,7 @@ pub(crate) async fn read_write_transaction(w: &Arc<Workload>) -> Result<Json, Fa
     let body: Body = Arc::new(|tx| {
         Box::pin(async move {
             let from = integer(tx, read_balance("transfer-from")).await?;
-            tx.update(
-                "UPDATE Accounts SET Balance = Balance + 30 WHERE AccountId = 'transfer-to'".into(),
-            )
-            .await?;
+            tx.update("UPDATE Accounts SET Balance = Balance + 30 WHERE AccountId = 'transfer-to'".into()).await?;
             let sql = "SELECT Balance FROM Accounts WHERE AccountId = 'transfer-to'";
             let to = integer(tx, query_integer(sql)).await?;
             tx.buffer(vec![update_balance("transfer-from", from - 30)])?;
@@ -107,8 +100,7 @@ pub(crate) async fn rollback_leaves_no_trace(w: &Arc<Workload>) -> Result<Json, 
     w.set_balance("rolled-back", 1).await?;
     let body: Body = Arc::new(|tx| {
         Box::pin(async move {
-            tx.update("UPDATE Accounts SET Balance = 2 WHERE AccountId = 'rolled-back'".into())
-                .await?;
+            tx.update("UPDATE Accounts SET Balance = 2 WHERE AccountId = 'rolled-back'".into()).await?;
             let sql = "SELECT Balance FROM Accounts WHERE AccountId = 'rolled-back'";
             let within = integer(tx, query_integer(sql)).await?;
             Err(format!("changed my mind at {within}").into())

@@ -5,10 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::Value as Json;
 
-use crate::library::{
-    Admin, Bound, Client, Code, Failure, KeySet, Library, Reader, Row, Source, Statement,
-    Timestamp, Type, Value,
-};
+use crate::library::{Admin, Bound, Client, Code, Failure, KeySet, Library, Reader, Row, Source, Statement, Timestamp, Type, Value};
 use crate::schema::{self, Digest};
 
 pub(crate) struct Workload {
@@ -30,11 +27,12 @@ impl Workload {
 
     /// The client to run a transaction with while one of `client()`'s is open.
     pub(crate) async fn overlapping(&self) -> Result<Arc<dyn Client>, Failure> {
-        if self.library.features().one_session {
-            self.library.connect(&self.database).await
-        } else {
-            self.client().cloned()
-        }
+        if self.library.features().one_session { self.library.connect(&self.database).await } else { self.client().cloned() }
+    }
+
+    /// The admin API's answer for what does not exist.
+    pub(crate) fn admin_not_found(&self) -> Code {
+        if self.library.features().admin_speaks_json { Code::INTERNAL } else { Code::NOT_FOUND }
     }
 
     /// Ends what `overlapping()` returned.
@@ -151,20 +149,12 @@ pub(crate) fn first_strings(rows: Vec<Row>) -> Result<Vec<String>, Failure> {
         .collect()
 }
 
-pub(crate) fn expect<T: PartialEq + std::fmt::Debug>(
-    what: &str,
-    got: &T,
-    want: &T,
-) -> Result<(), Failure> {
+pub(crate) fn expect<T: PartialEq + std::fmt::Debug>(what: &str, got: &T, want: &T) -> Result<(), Failure> {
     if got == want { Ok(()) } else { Err(format!("{what}: got {got:?}, expected {want:?}").into()) }
 }
 
 /// Returns what the error says, and fails unless there is one with this code.
-pub(crate) fn expect_code<T>(
-    what: &str,
-    result: Result<T, Failure>,
-    want: Code,
-) -> Result<Json, Failure> {
+pub(crate) fn expect_code<T>(what: &str, result: Result<T, Failure>, want: Code) -> Result<Json, Failure> {
     match result {
         Ok(_) => Err(format!("{what}: succeeded, expected {}", want.name()).into()),
         Err(failure) if failure.code() == Some(want) => Ok(failure.describe()),

@@ -44,16 +44,8 @@ impl Admin for Official {
         Ok(names)
     }
 
-    async fn create_instance(
-        &self,
-        project: &str,
-        instance_id: &str,
-        config: &str,
-    ) -> Result<(), Failure> {
-        let instance = Instance::new()
-            .set_config(config)
-            .set_display_name(instance_id)
-            .set_node_count(1);
+    async fn create_instance(&self, project: &str, instance_id: &str, config: &str) -> Result<(), Failure> {
+        let instance = Instance::new().set_config(config).set_display_name(instance_id).set_node_count(1);
         self.instances
             .create_instance()
             .set_parent(format!("projects/{project}"))
@@ -70,12 +62,7 @@ impl Admin for Official {
         self.instances.delete_instance().set_name(instance).send().await.map_err(failed)
     }
 
-    async fn create_database(
-        &self,
-        instance: &str,
-        database_id: &str,
-        ddl: Vec<String>,
-    ) -> Result<(), Failure> {
+    async fn create_database(&self, instance: &str, database_id: &str, ddl: Vec<String>) -> Result<(), Failure> {
         self.databases
             .create_database()
             .set_parent(instance)
@@ -89,19 +76,11 @@ impl Admin for Official {
     }
 
     async fn update_ddl(&self, database: &str, ddl: Vec<String>) -> Result<(), Failure> {
-        self.databases
-            .update_database_ddl()
-            .set_database(database)
-            .set_statements(ddl)
-            .poller()
-            .until_done()
-            .await
-            .map_err(failed)
+        self.databases.update_database_ddl().set_database(database).set_statements(ddl).poller().until_done().await.map_err(failed)
     }
 
     async fn ddl(&self, database: &str) -> Result<Vec<String>, Failure> {
-        let response =
-            self.databases.get_database_ddl().set_database(database).send().await.map_err(failed)?;
+        let response = self.databases.get_database_ddl().set_database(database).send().await.map_err(failed)?;
         Ok(response.statements)
     }
 

@@ -99,9 +99,7 @@ fn library_type(value: &Value) -> LibraryType {
         Value::Float64(_) | Value::Null(Type::Float64) => types::float64(),
         Value::Bool(_) | Value::Null(Type::Bool) => types::bool(),
         Value::Bytes(_) | Value::Null(Type::Bytes) => types::bytes(),
-        Value::Timestamp(_) | Value::CommitTimestamp | Value::Null(Type::Timestamp) => {
-            types::timestamp()
-        }
+        Value::Timestamp(_) | Value::CommitTimestamp | Value::Null(Type::Timestamp) => types::timestamp(),
         Value::Strings(_) | Value::Null(Type::Strings) => types::array(types::string()),
         Value::Json(_) | Value::Null(Type::Json) => types::json(),
     }
@@ -127,10 +125,6 @@ pub(crate) fn decode(row: &LibraryRow, types: &[Type]) -> Result<Row, Failure> {
         .collect()
 }
 
-fn get<T: FromValue>(
-    row: &LibraryRow,
-    index: usize,
-    wrap: impl FnOnce(T) -> Value,
-) -> Result<Option<Value>, Failure> {
+fn get<T: FromValue>(row: &LibraryRow, index: usize, wrap: impl FnOnce(T) -> Value) -> Result<Option<Value>, Failure> {
     Ok(row.get::<Option<T>>(index).map_err(failed)?.map(wrap))
 }

@@ -396,9 +396,14 @@ impl Settings {
         }
         let http_address = self.http_address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let (min_sigterm_delay, max_sigterm_delay) = sigterm_delays(self.min_sigterm_delay, self.max_sigterm_delay)?;
+        let credentials = credentials(self.credentials, self.credentials_file, &upstream)?;
+        if credentials != TokenSource::None && rest_upstream.as_ref().is_some_and(|rest| !rest.is_tls()) {
+            let fix = "Use an https URL, or --credentials none";
+            return Err(ConfigError::new("--rest-upstream", "tokens are never sent in plaintext", fix));
+        }
         Ok(Config {
             listen: listen(self.listen, self.allow_remote_clients.unwrap_or(false))?,
-            credentials: credentials(self.credentials, self.credentials_file, &upstream)?,
+            credentials,
             rest_upstream: rest_upstream.unwrap_or_else(|| upstream.clone()),
             upstream,
             upstream_ca_file: self.upstream_ca_file,

@@ -37,25 +37,26 @@ const TLS_HANDSHAKE: u8 = 22;
 
 /// An address that can't be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("can't listen on {address}: {error}. {}", fix(error))]
+#[error("can't listen on {address}: {error}. {}", fix(option, error))]
 pub struct BindError {
+    option: &'static str,
     address: String,
     error: io::Error,
 }
 
-fn fix(error: &io::Error) -> &'static str {
+fn fix(option: &str, error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "Another process has it (perhaps another sidecar): stop it, or choose another --listen",
-        io::ErrorKind::PermissionDenied => "Choose a port above 1023, or a directory that this user may write to",
-        io::ErrorKind::AddrNotAvailable => "This host does not have the address: check --listen, and that IPv6 is on if it is one",
-        io::ErrorKind::NotFound => "Create the directory of the socket first (in Kubernetes: mount an emptyDir there)",
-        _ => "Check --listen",
+        io::ErrorKind::AddrInUse => format!("Another process has it (perhaps another sidecar): stop it, or choose another {option}"),
+        io::ErrorKind::PermissionDenied => "Choose a port above 1023, or a directory that this user may write to".into(),
+        io::ErrorKind::AddrNotAvailable => format!("This host does not have the address: check {option}, and that IPv6 is on if it is one"),
+        io::ErrorKind::NotFound => "Create the directory of the socket first (in Kubernetes: mount an emptyDir there)".into(),
+        _ => format!("Check {option}"),
     }
 }
 
 impl BindError {
-    pub(crate) fn new(address: impl ToString, error: io::Error) -> BindError {
-        BindError { address: address.to_string(), error }
+    pub(crate) fn new(option: &'static str, address: impl ToString, error: io::Error) -> BindError {
+        BindError { option, address: address.to_string(), error }
     }
 }
 
@@ -74,15 +75,19 @@ pub fn bind(addresses: &[Listen], workers: usize) -> Result<(Vec<Listeners>, Vec
         match address {
             Listen::Tcp(wanted) => {
                 let mut actual = *wanted;
+                if workers > 1 {
+                    // SO_REUSEPORT would share the port with another sidecar of this user without a word.
+                    drop(bind_tcp(actual, false).map_err(|error| BindError::new("--listen", actual, error))?);
+                }
                 for worker in &mut listeners {
-                    let listener = bind_tcp(actual, workers > 1).map_err(|error| BindError::new(actual, error))?;
-                    actual = listener.local_addr().map_err(|error| BindError::new(actual, error))?;
+                    let listener = bind_tcp(actual, workers > 1).map_err(|error| BindError::new("--listen", actual, error))?;
+                    actual = listener.local_addr().map_err(|error| BindError::new("--listen", actual, error))?;
                     worker.tcp.push(listener);
                 }
                 bound.push(Listen::Tcp(actual));
             }
             Listen::Unix(path) => {
-                let failed = |error| BindError::new(address, error);
+                let failed = |error| BindError::new("--listen", address, error);
                 let listener = bind_unix(path).map_err(failed)?;
                 for worker in &mut listeners {
                     worker.unix.push(listener.try_clone().map_err(failed)?);

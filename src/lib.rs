@@ -57,10 +57,8 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::LocalRuntime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
 
 use admin::{Admin, Health};
 use config::{Config, ConfigError, Listen};
@@ -68,7 +66,7 @@ use credentials::Token;
 use downstream::{BindError, Listeners, Serve};
 use engine::{Local, Worker};
 use logging::LevelHandle;
-use metrics::{Dependency, Metrics};
+use metrics::Metrics;
 use rest::Rest;
 use shutdown::{Ended, Phase, Shutdown};
 use upstream::connect::{Connector, Protocol, tls_config};
@@ -105,8 +103,8 @@ impl App {
     /// Binds every address. Nothing outside the process is asked for anything yet.
     pub async fn bind(config: Config, log_level: LevelHandle) -> Result<App, StartError> {
         let (listeners, addresses) = downstream::bind(&config.listen, config.worker_threads)?;
-        let http = TcpListener::bind(config.http).await.map_err(|error| BindError::new(config.http, error))?;
-        let admin = TcpListener::bind(config.admin).await.map_err(|error| BindError::new(config.admin, error))?;
+        let http = TcpListener::bind(config.http).await.map_err(|error| BindError::new("--http-port", config.http, error))?;
+        let admin = TcpListener::bind(config.admin).await.map_err(|error| BindError::new("--admin-port", config.admin, error))?;
         Ok(App { config, listeners, addresses, http, admin, shutdown: Shutdown::default(), log_level })
     }
 
@@ -134,10 +132,9 @@ impl App {
     pub async fn run(self) -> Result<Ended, StartError> {
         let metrics = Metrics::new();
         let health = Health::new(self.shutdown.clone());
-        let reporter = HealthReporter::new();
-        set_health(&reporter, ServingStatus::NotServing).await;
+        let (serving, is_serving) = watch::channel(false);
         let token = credentials::start(self.config.credentials.clone(), metrics.clone());
-        let shared = Shared::new(&self.config, token.clone(), &metrics, &reporter, &self.shutdown)?;
+        let shared = Shared::new(&self.config, token.clone(), &metrics, is_serving, &self.shutdown)?;
         let mut warm = shared.start_workers(self.listeners)?;
 
         let workers = self.config.worker_threads;
@@ -162,7 +159,6 @@ impl App {
                     return;
                 }
             }
-            warm_metrics.dependency(Dependency::Upstream, true);
             // Without a token no call can succeed, so the warm-up is not done.
             while token.now().is_none() {
                 let _ = token.first(std::time::Instant::now() + Duration::from_secs(60)).await;
@@ -171,7 +167,7 @@ impl App {
                 warm_metrics.time_to_ready.set(took.as_secs_f64());
                 addresses.log("ready");
             }
-            follow_phase(reporter, phase).await;
+            follow_phase(serving, phase).await;
         });
 
         let ended = self.shutdown.run(self.config.min_sigterm_delay, self.config.max_sigterm_delay, &metrics).await;
@@ -194,19 +190,13 @@ impl Addresses {
     }
 }
 
-async fn set_health(reporter: &HealthReporter, status: ServingStatus) {
-    for service in ["", "google.spanner.v1.Spanner"] {
-        reporter.set_service_status(service, status).await;
-    }
-}
-
 /// The gRPC health service says what the readiness probe says.
-async fn follow_phase(reporter: HealthReporter, mut phase: tokio::sync::watch::Receiver<Phase>) {
-    if *phase.borrow_and_update() == Phase::Serving {
-        set_health(&reporter, ServingStatus::Serving).await;
-    }
+async fn follow_phase(serving: watch::Sender<bool>, mut phase: watch::Receiver<Phase>) {
+    serving.send_replace(*phase.borrow_and_update() == Phase::Serving);
     let _ = phase.wait_for(|phase| *phase > Phase::Serving).await;
-    set_health(&reporter, ServingStatus::NotServing).await;
+    serving.send_replace(false);
+    // Who watches sees the end of the connection, not of the stream.
+    serving.closed().await;
 }
 
 /// What every worker is made of.
@@ -216,7 +206,7 @@ struct Shared {
     rest: Connector,
     token: Token,
     metrics: Arc<Metrics>,
-    reporter: HealthReporter,
+    serving: watch::Receiver<bool>,
     shutdown: Shutdown,
     channels: usize,
 }
@@ -226,7 +216,7 @@ impl Shared {
         config: &Config,
         token: Token,
         metrics: &Arc<Metrics>,
-        reporter: &HealthReporter,
+        serving: watch::Receiver<bool>,
         shutdown: &Shutdown,
     ) -> Result<Shared, StartError> {
         let connector = |endpoint: &config::Endpoint, protocol| -> Result<Connector, StartError> {
@@ -238,7 +228,7 @@ impl Shared {
             rest: connector(&config.rest_upstream, Protocol::Http1)?,
             token,
             metrics: metrics.clone(),
-            reporter: reporter.clone(),
+            serving,
             shutdown: shutdown.clone(),
             channels: config.channels,
         })
@@ -284,7 +274,7 @@ impl Shared {
 
     fn serve(self, listeners: Listeners) -> Result<Rc<Pool>, String> {
         let pool = Pool::start(self.grpc.clone(), self.channels, self.metrics.clone());
-        let local = Local::new(self.reporter).map_err(|error| error.to_string())?;
+        let local = Local::new(self.serving).map_err(|error| error.to_string())?;
         let worker = Worker::new(pool.clone(), self.grpc.endpoint(), self.token.clone(), self.metrics.clone(), local)
             .map_err(|error| error.to_string())?;
         let rest = Rc::new(Rest::new(self.rest, self.token, self.metrics));

@@ -145,12 +145,12 @@ table! {
     NO_TOKEN = "E0202", Unavailable,
         "no access token has been obtained yet",
         "Check the credentials (GOOGLE_APPLICATION_CREDENTIALS, workload identity, metadata server); the sidecar goes on trying.";
-    QUEUE_FULL = "E0203", ResourceExhausted,
-        "every channel is at its stream limit and the queue behind them is full",
-        "Raise --channels, or send fewer calls at once.";
     REST_UPSTREAM = "E0204", Unavailable,
         "the REST upstream can't be reached",
         "Check --rest-upstream (the emulator serves REST on a port of its own) and the network.";
+    QUEUE_FULL = "E0205", ResourceExhausted,
+        "every channel is at its stream limit and the queue behind them is full",
+        "Raise --channels, or send fewer calls at once.";
     CONNECTION_LOST = "E0301", Unavailable,
         "the connection to Spanner was lost while the call was under way",
         "Retry as your client library does for UNAVAILABLE; it is not known whether the call took effect.";

@@ -23,7 +23,7 @@ use crate::metrics::{Origin, server_timing};
 use crate::shutdown::Phase;
 use crate::status::{self, Code, Status};
 use crate::upstream::channel::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW};
-use crate::upstream::pool::{Lease, PoolError};
+use crate::upstream::pool::{ChannelId, Lease, PoolError};
 
 /// Streams that one client connection may have open. gRPC clients queue by themselves beyond it.
 const MAX_STREAMS: u32 = 20_000;
@@ -212,9 +212,14 @@ impl Stream {
             Err(status) => return Ok(self.answer(&status)),
         };
         headers::edit_request(&mut self.headers, plan.edits, token);
-        let pin = plan.pin;
+        let pinned = match &plan.pin {
+            Pinned::To(transaction, _) => self.worker.affinity.channel(transaction),
+            Pinned::Free => None,
+        };
+        // At most as many as there are attempts.
+        let mut failed = Vec::new();
         loop {
-            let lease = match self.lease(&pin).await? {
+            let lease = match self.lease(pinned, &failed).await? {
                 Ok(lease) => lease,
                 Err(status) => return Ok(self.answer(&status)),
             };
@@ -226,6 +231,9 @@ impl Stream {
             };
             let failure = match result {
                 Ok(response) => {
+                    if let Pinned::To(transaction, true) = &plan.pin {
+                        self.worker.affinity.forget(transaction);
+                    }
                     let outcome = self.forward(response, &lease).await;
                     self.upstream_time = Some(started.elapsed());
                     return outcome;
@@ -235,6 +243,7 @@ impl Stream {
             self.upstream_time = Some(started.elapsed());
             match self.call.on_failure(&failure, front.whole, Instant::now()) {
                 Verdict::Again => {
+                    failed.push(lease.id);
                     self.worker.metrics.retry(retry_reason(&failure));
                     headers::raise_attempt(&mut self.headers);
                 }
@@ -257,33 +266,23 @@ impl Stream {
         }
         let (worker, limit) = (self.worker.clone(), self.patience());
         let token = until_cancelled(&mut self.respond, worker.token.first(limit)).await?;
-        Ok(token.map_err(|error| self.out_of_time().unwrap_or_else(|| status::NO_TOKEN.with(error))))
+        Ok(token.map_err(|error| status::NO_TOKEN.with(error)))
     }
 
     /// A place on a channel, waiting for one if need be.
-    async fn lease(&mut self, pin: &Pinned) -> Result<Result<Lease, Status>, Cancelled> {
-        let pinned = match pin {
-            Pinned::Free => None,
-            Pinned::To(transaction, ends) => {
-                let channel = self.worker.affinity.channel(transaction);
-                if *ends && channel.is_some() {
-                    self.worker.affinity.forget(transaction);
-                }
-                channel
-            }
-        };
-        if let Some(lease) = self.worker.pool.try_lease(pinned) {
+    async fn lease(&mut self, pinned: Option<ChannelId>, failed: &[ChannelId]) -> Result<Result<Lease, Status>, Cancelled> {
+        if let Some(lease) = self.worker.pool.try_lease(pinned, failed) {
             return Ok(Ok(lease));
         }
         let (pool, ready_by) = (self.worker.pool.clone(), self.patience().into());
         let deadline = self.call.deadline.map(tokio::time::Instant::from_std);
         let waited_since = Instant::now();
-        let lease = until_cancelled(&mut self.respond, pool.lease_by(pinned, deadline, ready_by)).await?;
+        let lease = until_cancelled(&mut self.respond, pool.lease_by(pinned, failed, deadline, ready_by)).await?;
         if waited_since.elapsed() > WAIT_THAT_COUNTS {
             self.shorten_timeout();
         }
         Ok(lease.map_err(|error| match error {
-            PoolError::NotReady(error) => self.out_of_time().unwrap_or_else(|| status::NO_CHANNEL.with(error)),
+            PoolError::NotReady(error) => status::NO_CHANNEL.with(error),
             PoolError::QueueFull(length) => status::QUEUE_FULL.with(format!("{length} calls wait already")),
             PoolError::Deadline => status::DEADLINE.with("no stream was free"),
         }))
@@ -293,11 +292,6 @@ impl Stream {
     fn patience(&self) -> Instant {
         let longest = self.call.received() + policy::MAX_WAIT;
         self.call.deadline.map_or(longest, |deadline| deadline.min(longest))
-    }
-
-    fn out_of_time(&self) -> Option<Status> {
-        let passed = self.call.deadline.is_some_and(|deadline| deadline <= Instant::now());
-        passed.then(|| status::DEADLINE.with("the sidecar was not ready"))
     }
 
     /// Upstream gets what is left of the caller's time, not what there was before the wait.

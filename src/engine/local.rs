@@ -10,10 +10,15 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{Request, Response};
 use http_body::{Body as _, Frame};
+use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
-use tonic_health::pb::health_server::HealthServer;
-use tonic_health::server::{HealthReporter, HealthService};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_reflection::server::Builder;
 
 use super::h2::transfer::push;
@@ -27,6 +32,9 @@ const FORWARDED: [&str; 5] = [
     "google.iam.v1.IAMPolicy",
 ];
 
+/// The services that are answered here.
+const OWN: [&str; 3] = ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
+
 type Answer = Pin<Box<dyn Future<Output = Response<Body>>>>;
 type Handler = Box<dyn Fn(Request<Body>) -> Answer>;
 
@@ -38,15 +46,15 @@ pub struct Local {
 }
 
 impl Local {
-    /// Health as `reporter` has it, and reflection over what is served here.
-    pub fn new(reporter: HealthReporter) -> Result<Local, tonic_reflection::server::Error> {
+    /// Health that follows `serving`, and reflection over what is served here.
+    pub fn new(serving: watch::Receiver<bool>) -> Result<Local, tonic_reflection::server::Error> {
         let builder = || {
-            let served = FORWARDED.into_iter().chain(["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"]);
+            let served = FORWARDED.into_iter().chain(OWN);
             let builder = Builder::configure().register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
             served.fold(builder, Builder::with_service_name)
         };
         Ok(Local {
-            health: handler(HealthServer::new(HealthService::from_health_reporter(reporter))),
+            health: handler(HealthServer::new(Serving(serving))),
             reflection: handler(builder().build_v1()?),
             reflection_alpha: handler(builder().build_v1alpha()?),
         })
@@ -81,6 +89,48 @@ where
             }
         })
     })
+}
+
+/// `grpc.health.v1.Health`: one state for the process and every service behind it. tonic-health's own service ends the Watch
+/// of an unknown service, which the protocol keeps open.
+struct Serving(watch::Receiver<bool>);
+
+type Statuses = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+fn is_known(service: &str) -> bool {
+    service.is_empty() || FORWARDED.contains(&service)
+}
+
+fn response(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse { status: status.into() }
+}
+
+fn state(serving: bool) -> HealthCheckResponse {
+    response(if serving { ServingStatus::Serving } else { ServingStatus::NotServing })
+}
+
+#[tonic::async_trait]
+impl Health for Serving {
+    async fn check(&self, request: tonic::Request<HealthCheckRequest>) -> Result<tonic::Response<HealthCheckResponse>, Status> {
+        let service = &request.get_ref().service;
+        if is_known(service) {
+            Ok(tonic::Response::new(state(*self.0.borrow())))
+        } else {
+            Err(Status::not_found(format!("spanner-sidecar: {service} is not served here")))
+        }
+    }
+
+    type WatchStream = Statuses;
+
+    async fn watch(&self, request: tonic::Request<HealthCheckRequest>) -> Result<tonic::Response<Statuses>, Status> {
+        let statuses: Statuses = if is_known(&request.get_ref().service) {
+            Box::pin(WatchStream::new(self.0.clone()).map(|serving| Ok(state(serving))))
+        } else {
+            let unknown = tokio_stream::once(Ok(response(ServingStatus::ServiceUnknown)));
+            Box::pin(unknown.chain(tokio_stream::pending()))
+        };
+        Ok(tonic::Response::new(statuses))
+    }
 }
 
 async fn send(response: Response<Body>, respond: &mut SendResponse<Bytes>) -> Result<(), h2::Error> {

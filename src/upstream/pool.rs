@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::channel::Channel;
 use super::connect::Connector;
-use crate::metrics::Metrics;
+use crate::metrics::{Dependency, Metrics};
 
 /// How many calls may wait for a free stream, per worker. A full queue answers at once instead of growing.
 const MAX_QUEUE: usize = 16_384;
@@ -86,17 +86,19 @@ impl Pool {
         pool
     }
 
-    /// A place on the channel with the fewest calls in flight, or on `pinned` as long as that one is connected.
-    pub fn try_lease(self: &Rc<Self>, pinned: Option<ChannelId>) -> Option<Lease> {
-        if let Some(channel) = pinned.and_then(|id| self.connected(id)) {
+    /// A place on the channel with the fewest calls in flight, or on `pinned` as long as that one is connected. A channel in
+    /// `failed` is taken only when there is no other.
+    pub fn try_lease(self: &Rc<Self>, pinned: Option<ChannelId>, failed: &[ChannelId]) -> Option<Lease> {
+        if let Some(channel) = pinned.filter(|id| !failed.contains(id)).and_then(|id| self.connected(id)) {
             // Moving an open transaction may abort it, so it rather waits for its own channel.
             return channel.has_room().then(|| self.lease(channel, pinned.map_or(0, |id| id.slot)));
         }
         let mut best: Option<(Rc<Channel>, u32)> = None;
+        let rank = |channel: &Channel, slot: u32| (failed.contains(&self.id(slot)), channel.in_flight());
         for (index, slot) in (0..).zip(&self.slots) {
             let slot = slot.channel.borrow();
             if let Some(channel) = slot.as_ref().filter(|channel| channel.has_room())
-                && best.as_ref().is_none_or(|(best, _)| channel.in_flight() < best.in_flight())
+                && best.as_ref().is_none_or(|(best, at)| rank(channel, index) < rank(best, *at))
             {
                 best = Some((channel.clone(), index));
             }
@@ -108,6 +110,7 @@ impl Pool {
     pub async fn lease_by(
         self: &Rc<Self>,
         pinned: Option<ChannelId>,
+        failed: &[ChannelId],
         deadline: Option<Instant>,
         ready_by: Instant,
     ) -> Result<Lease, PoolError> {
@@ -117,7 +120,7 @@ impl Pool {
         let _waiting = Waiting::enter(&self.waiting);
         loop {
             let room = self.room.notified();
-            if let Some(lease) = self.try_lease(pinned) {
+            if let Some(lease) = self.try_lease(pinned, failed) {
                 return Ok(lease);
             }
             let limit = if self.any_connected() { deadline } else { Some(deadline.map_or(ready_by, |deadline| deadline.min(ready_by))) };
@@ -142,8 +145,11 @@ impl Pool {
 
     fn lease(self: &Rc<Self>, channel: Rc<Channel>, slot: u32) -> Lease {
         channel.enter();
-        let id = ChannelId { slot, generation: self.slots[slot as usize].generation.get() };
-        Lease { pool: self.clone(), channel, id }
+        Lease { pool: self.clone(), channel, id: self.id(slot) }
+    }
+
+    fn id(&self, slot: u32) -> ChannelId {
+        ChannelId { slot, generation: self.slots[slot as usize].generation.get() }
     }
 
     fn put(&self, slot: usize, channel: Rc<Channel>) {
@@ -151,12 +157,15 @@ impl Pool {
         slot.generation.set(slot.generation.get().wrapping_add(1));
         slot.channel.replace(Some(channel));
         self.metrics.channels_ready.inc();
+        self.metrics.dependency(Dependency::Upstream, true);
         self.room.notify_waiters();
     }
 
     fn remove(&self, slot: usize) {
         self.slots[slot].channel.replace(None);
-        self.metrics.channels_ready.dec();
+        if self.metrics.channels_ready.dec() == 1 {
+            self.metrics.dependency(Dependency::Upstream, false);
+        }
     }
 }
 

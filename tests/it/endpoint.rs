@@ -9,7 +9,11 @@ use crate::support::sidecar::Sidecar;
 const CREATE_SESSION: &str = "/google.spanner.v1.Spanner/CreateSession";
 
 async fn sim() -> Sim {
-    Sim::builder().database(DATABASE, ["CREATE TABLE T (K INT64, V STRING(MAX)) PRIMARY KEY (K)"]).start().await.expect("the simulator starts")
+    Sim::builder()
+        .database(DATABASE, ["CREATE TABLE T (K INT64, V STRING(MAX)) PRIMARY KEY (K)"])
+        .start()
+        .await
+        .expect("the simulator starts")
 }
 
 #[tokio::test]

@@ -57,9 +57,8 @@ fn free_port() -> SocketAddr {
 }
 
 fn find() -> Option<PathBuf> {
-    let on_path = |name: &str| {
-        std::env::split_paths(&std::env::var_os("PATH")?).map(|directory| directory.join(name)).find(|path| path.is_file())
-    };
+    let on_path =
+        |name: &str| std::env::split_paths(&std::env::var_os("PATH")?).map(|directory| directory.join(name)).find(|path| path.is_file());
     let in_sdk = |root: PathBuf| Some(root.join("bin/cloud_spanner_emulator/gateway_main")).filter(|path| path.is_file());
     let sdk_of = |gcloud: PathBuf| std::fs::canonicalize(gcloud).ok()?.parent()?.parent().map(PathBuf::from);
     std::env::var_os("SPANNER_EMULATOR_BIN")

@@ -124,7 +124,11 @@ impl Answer {
     }
 
     fn field(&self, name: &str) -> Option<&str> {
-        self.trailers.as_ref().and_then(|trailers| trailers.get(name)).or_else(|| self.headers.get(name)).and_then(|value| value.to_str().ok())
+        self.trailers
+            .as_ref()
+            .and_then(|trailers| trailers.get(name))
+            .or_else(|| self.headers.get(name))
+            .and_then(|value| value.to_str().ok())
     }
 
     /// The messages, unframed.

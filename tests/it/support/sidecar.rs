@@ -61,7 +61,8 @@ impl Sidecar {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut sidecar = Sidecar { child, log, address: nowhere, http: nowhere, admin: nowhere };
         let line = sidecar.line(&format!("\"message\":\"{state}\"")).await;
-        let address = |field: &str| line[field].as_str().and_then(|text| text.split(',').next()).and_then(|text| text.parse().ok()).expect(field);
+        let address =
+            |field: &str| line[field].as_str().and_then(|text| text.split(',').next()).and_then(|text| text.parse().ok()).expect(field);
         (sidecar.address, sidecar.http, sidecar.admin) = (address("listen"), address("http"), address("admin"));
         sidecar
     }

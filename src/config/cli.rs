@@ -1,5 +1,7 @@
 //! What can be said on the command line, in the environment and in the file; nothing is judged here.
 
+#![allow(rustdoc::bare_urls, reason = "the comments of options are their help on the terminal, where brackets would show")]
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;

@@ -29,7 +29,8 @@ fn the_page_of_the_command_line_is_its_help() {
         let text = command.render_long_help().to_string();
         text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
     };
-    let mut page = String::from("# The command line\n\n<!-- Generated from src/config/cli.rs: UPDATE_DOCS=1 cargo test --test it docs -->\n\n");
+    let mut page =
+        String::from("# The command line\n\n<!-- Generated from src/config/cli.rs: UPDATE_DOCS=1 cargo test --test it docs -->\n\n");
     page.push_str(&format!("```text\n{}\n```\n", help(&mut command)));
     for name in ["healthcheck", "wait", "drain", "status"] {
         let subcommand =

@@ -224,7 +224,7 @@ impl Stream {
                 Err(status) => return Ok(self.answer(&status)),
             };
             let started = Instant::now();
-            // The upload ends with the attempt.
+            // Ends with the attempt.
             let (result, _upload) = match self.attempt(&lease, &mut front) {
                 Ok((response, upload)) => (self.response(response).await?, upload),
                 Err(failure) => (Err(failure), None),
@@ -241,7 +241,9 @@ impl Stream {
                 Err(failure) => failure,
             };
             self.upstream_time = Some(started.elapsed());
-            match self.call.on_failure(&failure, front.whole, Instant::now()) {
+            // What has not begun to stream is still here.
+            let can_resend = front.whole || self.body.is_some();
+            match self.call.on_failure(&failure, can_resend, Instant::now()) {
                 Verdict::Again => {
                     failed.push(lease.id);
                     self.worker.metrics.retry(retry_reason(&failure));

@@ -33,6 +33,9 @@ pub const HEADER_LIST: u32 = 64 << 10;
 /// held below `CONNECTION_WINDOW`.
 const MAX_STREAMS: usize = 4096;
 
+/// Cancelled streams whose late frames are recognised; beyond it each late frame is answered with another RST_STREAM.
+const REMEMBERED_RESETS: usize = 1024;
+
 /// How long the HTTP/2 handshake (SETTINGS and a PING) may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -64,6 +67,7 @@ impl Channel {
             .enable_push(false)
             // The callers decide how many streams are cancelled; the peer's frames for them must not end the connection.
             .max_local_error_reset_streams(None)
+            .max_concurrent_reset_streams(REMEMBERED_RESETS)
             .handshake::<_, Bytes>(connection)
             .await?;
         if let Some(mut ping) = connection.ping_pong() {

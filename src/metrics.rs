@@ -239,14 +239,18 @@ impl CallMetrics {
 
 /// The durations in a `server-timing` header as Google sends it: `gfet4t7; dur=5, afe; dur=3` (milliseconds).
 pub fn server_timing(header: &str) -> (Option<Duration>, Option<Duration>) {
-    let duration = |name: &str| {
-        header.split(',').find_map(|entry| {
-            let (entry_name, parameters) = entry.trim().split_once(';')?;
-            let milliseconds = parameters.trim().strip_prefix("dur=")?.parse::<f64>().ok()?;
-            (entry_name.trim() == name).then(|| Duration::try_from_secs_f64(milliseconds / 1000.0).ok()).flatten()
-        })
-    };
-    (duration("gfet4t7"), duration("afe"))
+    let (mut gfe, mut afe) = (None, None);
+    for entry in header.split(',') {
+        let Some((name, parameters)) = entry.split_once(';') else { continue };
+        let found = match name.trim_ascii() {
+            "gfet4t7" => &mut gfe,
+            "afe" => &mut afe,
+            _ => continue,
+        };
+        let milliseconds = parameters.trim_ascii().strip_prefix("dur=").and_then(|text| text.parse::<f64>().ok());
+        *found = found.or_else(|| Duration::try_from_secs_f64(milliseconds? / 1000.0).ok());
+    }
+    (gfe, afe)
 }
 
 #[cfg(test)]

@@ -219,5 +219,6 @@ pub enum LogLevel {
     Warn,
     Info,
     Debug,
+    /// As debug in release builds: they leave out what is logged per frame
     Trace,
 }

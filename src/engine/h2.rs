@@ -67,7 +67,7 @@ where
             biased;
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
-                    tokio::task::spawn_local(serve_stream(request, respond, worker.clone()));
+                    spawn_stream(request, respond, worker.clone());
                 }
                 Some(Err(error)) => return tracing::debug!(%error, "client connection ended"),
                 None => return,
@@ -107,35 +107,30 @@ type Upload = AbortOnDropHandle<()>;
 /// The caller is gone: it reset the stream, or its connection ended.
 struct Cancelled;
 
-/// One call from its first to its last byte.
-async fn serve_stream(request: Request<RecvStream>, respond: SendResponse<Bytes>, worker: Rc<Worker>) {
+/// Starts the task of one call. What is known without waiting is done before, so that the task's state, which is moved
+/// several times on its way to the runtime, is small.
+fn spawn_stream(request: Request<RecvStream>, respond: SendResponse<Bytes>, worker: Rc<Worker>) {
     let (call, step) = Call::start(&headers::head(&request), Instant::now());
     if matches!(step, Step::Local) {
-        return worker.local.serve(request, respond).await;
+        tokio::task::spawn_local(async move { worker.local.serve(request, respond).await });
+        return;
     }
-    let _in_flight = InFlight::enter(&worker);
     let (parts, body) = request.into_parts();
-    let mut stream =
-        Stream { path: parts.uri, headers: parts.headers, body: Some(body), respond, call, worker: worker.clone(), upstream_time: None };
-    let outcome = stream.run(step).await.unwrap_or_else(|Cancelled| Outcome::cancelled());
-    let (call, index) = (&stream.call, stream.call.method_index());
-    worker.calls.observe(index, outcome.code, call.received().elapsed(), stream.upstream_time);
-    if let Some((origin, code)) = outcome.error {
-        worker.metrics.error(origin, code);
-    }
+    let mut stream = Stream { path: parts.uri, headers: parts.headers, body: Some(body), respond, call, worker, upstream_time: None };
+    tokio::task::spawn_local(async move { stream.serve(step).await });
 }
 
 /// Counts a call under way, also when its task is dropped.
-struct InFlight<'a>(&'a Worker);
+struct InFlight(Rc<Worker>);
 
-impl<'a> InFlight<'a> {
-    fn enter(worker: &'a Worker) -> Self {
+impl InFlight {
+    fn enter(worker: &Rc<Worker>) -> Self {
         worker.metrics.inflight_calls.inc();
-        InFlight(worker)
+        InFlight(worker.clone())
     }
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.metrics.inflight_calls.dec();
     }
@@ -161,6 +156,17 @@ struct Front {
 }
 
 impl Stream {
+    /// One call from its first to its last byte.
+    async fn serve(&mut self, step: Step) {
+        let _in_flight = InFlight::enter(&self.worker);
+        let outcome = self.run(step).await.unwrap_or_else(|Cancelled| Outcome::cancelled());
+        let (call, index) = (&self.call, self.call.method_index());
+        self.worker.calls.observe(index, outcome.code, call.received().elapsed(), self.upstream_time);
+        if let Some((origin, code)) = outcome.error {
+            self.worker.metrics.error(origin, code);
+        }
+    }
+
     async fn run(&mut self, step: Step) -> Result<Outcome, Cancelled> {
         let mut front = Front::default();
         let step = match step {
@@ -207,7 +213,12 @@ impl Stream {
 
     /// Sends attempts until one is answered, then forwards the answer.
     async fn send(&mut self, plan: Plan, mut front: Front) -> Result<Outcome, Cancelled> {
-        let token = match self.token().await? {
+        let token = match self.worker.token.now() {
+            Some(token) => Ok(token),
+            // Waiting is rare: boxed, it takes no room in every call's task.
+            None => Box::pin(self.first_token()).await?,
+        };
+        let token = match token {
             Ok(token) => token,
             Err(status) => return Ok(self.answer(&status)),
         };
@@ -219,7 +230,11 @@ impl Stream {
         // At most as many as there are attempts.
         let mut failed = Vec::new();
         loop {
-            let lease = match self.lease(pinned, &failed).await? {
+            let lease = match self.worker.pool.try_lease(pinned, &failed) {
+                Some(lease) => Ok(lease),
+                None => Box::pin(self.wait_for_lease(pinned, &failed)).await?,
+            };
+            let lease = match lease {
                 Ok(lease) => lease,
                 Err(status) => return Ok(self.answer(&status)),
             };
@@ -261,21 +276,15 @@ impl Stream {
         }
     }
 
-    /// The token to send, waiting for the first one if need be.
-    async fn token(&mut self) -> Result<Result<Option<HeaderValue>, Status>, Cancelled> {
-        if let Some(token) = self.worker.token.now() {
-            return Ok(Ok(token));
-        }
+    /// Waits for the first token.
+    async fn first_token(&mut self) -> Result<Result<Option<HeaderValue>, Status>, Cancelled> {
         let (worker, limit) = (self.worker.clone(), self.patience());
         let token = until_cancelled(&mut self.respond, worker.token.first(limit)).await?;
         Ok(token.map_err(|error| status::NO_TOKEN.with(error)))
     }
 
-    /// A place on a channel, waiting for one if need be.
-    async fn lease(&mut self, pinned: Option<ChannelId>, failed: &[ChannelId]) -> Result<Result<Lease, Status>, Cancelled> {
-        if let Some(lease) = self.worker.pool.try_lease(pinned, failed) {
-            return Ok(Ok(lease));
-        }
+    /// Waits for a place on a channel.
+    async fn wait_for_lease(&mut self, pinned: Option<ChannelId>, failed: &[ChannelId]) -> Result<Result<Lease, Status>, Cancelled> {
         let (pool, ready_by) = (self.worker.pool.clone(), self.patience().into());
         let deadline = self.call.deadline.map(tokio::time::Instant::from_std);
         let waited_since = Instant::now();
@@ -342,8 +351,7 @@ impl Stream {
 
     /// Forwards the answer to the caller, frame by frame, as fast as the caller reads.
     async fn forward(&mut self, response: Response<RecvStream>, lease: &Lease) -> Result<Outcome, Cancelled> {
-        let (mut parts, mut body) = response.into_parts();
-        headers::strip_hop_by_hop(&mut parts.headers);
+        let (parts, mut body) = response.into_parts();
         self.observe_server_timing(&parts.headers);
         let mut code = parts.headers.get(&headers::GRPC_STATUS).map(|value| Code::from_header(value.as_bytes()));
         let ends_here = body.is_end_stream();

@@ -217,7 +217,7 @@ async fn without_a_sidecar_the_commands_fail_and_say_so() {
 
 #[tokio::test]
 async fn wait_ends_when_the_sidecar_gets_ready() {
-    let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let address = crate::support::unused_address();
     let sidecar = Sidecar::start_listening(&format!("http://{address}"), &[]).await;
     let port = sidecar.http.port().to_string();
     let not_yet = run(&["wait", "--http-port", &port, "--max", "200ms"], &[]).await;

@@ -38,7 +38,7 @@ fn service(name: &str) -> HealthRequest {
 
 #[tokio::test]
 async fn the_health_service_says_what_the_readiness_probe_says() {
-    let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let address = crate::support::unused_address();
     let sidecar = Sidecar::start_listening(&format!("http://{address}"), &[]).await;
     let client = Client::connect(sidecar.address).await;
     let names = ["", "google.spanner.v1.Spanner"];
@@ -199,7 +199,7 @@ async fn a_web_page_is_refused_and_nothing_goes_upstream() {
 #[tokio::test]
 async fn without_the_rest_upstream_a_request_gets_503_and_the_reason() {
     let sim = sim().await;
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let nobody = crate::support::unused_address();
     let sidecar = Sidecar::start(&sim.uri(), &["--rest-upstream", &format!("http://{nobody}")]).await;
     let (code, body) = timeout(PATIENCE, http(sidecar.address, "GET", "/v1/projects/p/instances")).await.expect("in time");
     let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");

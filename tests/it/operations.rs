@@ -5,22 +5,16 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use spanner_sim::Script;
-use tokio::net::{TcpListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::support::process::run;
 use crate::support::raw::{Answer, Client};
 use crate::support::sidecar::Sidecar;
 use crate::support::spanner::{SESSION, builder, create_session, rpc, select, sim};
-use crate::support::{PATIENCE, eventually};
+use crate::support::{PATIENCE, eventually, unused_address};
 
 const UNAVAILABLE: u32 = 14;
-
-/// An address at which nobody listens.
-async fn nobody() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    listener.local_addr().expect("an address")
-}
 
 /// Calls; the answer and how long it took.
 async fn timed_call(client: &Client, metadata: &[(&str, &str)]) -> (Answer, Duration) {
@@ -31,7 +25,7 @@ async fn timed_call(client: &Client, metadata: &[(&str, &str)]) -> (Answer, Dura
 
 #[tokio::test]
 async fn with_the_upstream_down_the_process_lives_says_why_and_gets_ready_when_it_comes_up() {
-    let address = nobody().await;
+    let address = unused_address();
     let sidecar = Sidecar::start_listening(&format!("http://{address}"), &[]).await;
     assert_eq!(sidecar.get("/liveness").await.0, 200);
     for probe in ["/startup", "/readiness"] {
@@ -51,7 +45,7 @@ async fn with_the_upstream_down_the_process_lives_says_why_and_gets_ready_when_i
 
 #[tokio::test]
 async fn with_the_upstream_down_a_call_with_a_deadline_learns_why_within_it() {
-    let address = nobody().await;
+    let address = unused_address();
     let sidecar = Sidecar::start_listening(&format!("http://{address}"), &[]).await;
     let client = Client::connect(sidecar.address).await;
     let (answer, took) = timed_call(&client, &[("grpc-timeout", "1S")]).await;
@@ -61,7 +55,7 @@ async fn with_the_upstream_down_a_call_with_a_deadline_learns_why_within_it() {
 
 #[tokio::test]
 async fn a_call_that_waited_for_the_first_channel_has_less_time_upstream() {
-    let address = nobody().await;
+    let address = unused_address();
     let sidecar = Sidecar::start_listening(&format!("http://{address}"), &[]).await;
     let client = Client::connect(sidecar.address).await;
     let waiting = client.clone();

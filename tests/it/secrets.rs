@@ -157,7 +157,7 @@ async fn a_token_is_renewed_before_its_end_and_no_call_fails_meanwhile() {
 async fn without_a_token_calls_learn_why_and_work_as_soon_as_there_is_one() {
     let sim = start(builder().tls(["127.0.0.1"]).token(TOKEN)).await;
     let ca = ca(&sim);
-    let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let address = crate::support::unused_address();
     let host = address.to_string();
     let environment = [("GCE_METADATA_HOST", &*host)];
     let arguments = ["--upstream-ca-file", path(&ca), "--credentials", "metadata"];

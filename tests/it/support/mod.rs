@@ -25,5 +25,10 @@ pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> b
     }
 }
 
+/// An address at which nobody listens until the test does: 127.0.0.2 is used for nothing else.
+pub(crate) fn unused_address() -> std::net::SocketAddr {
+    std::net::TcpListener::bind("127.0.0.2:0").and_then(|listener| listener.local_addr()).expect("a free port")
+}
+
 /// The database that tests on the simulated Spanner use.
 pub(crate) const DATABASE: &str = "projects/p/instances/i/databases/d";

@@ -14,6 +14,7 @@ use google_cloud_spanner::read::ReadRequest;
 use google_cloud_spanner::result::ResultSet;
 use google_cloud_spanner::statement::Statement;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::database::DATABASE;
 use crate::failure::Failure;
@@ -28,6 +29,9 @@ const PHOTO_BYTES: usize = 256 * 1024;
 
 /// Turns that each side gets in a step.
 const ROUNDS: usize = 10;
+
+/// A step that takes longer hangs; each takes below ten seconds on a quiet machine.
+const STEP_LIMIT: Duration = Duration::from_secs(120);
 
 /// Where the client connects, and the client.
 #[derive(Clone)]
@@ -105,7 +109,8 @@ pub(crate) async fn run(sides: &Sides) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
     for step in &STEPS {
         let task = Task::begin(format_args!("  {}", step.what));
-        rows.push(step.measure(sides).await?);
+        let measured = timeout(STEP_LIMIT, step.measure(sides)).await;
+        rows.push(measured.map_err(|_| failed(step.what, "direct or through the sidecar", format_args!("no end after {STEP_LIMIT:?}")))??);
         task.end();
     }
     Ok(rows)
